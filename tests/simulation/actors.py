@@ -32,7 +32,7 @@ from tasks.runtime.stores import open_stores
 from tests.simulation import kernel
 from tests.simulation.actions import Action, Kind, is_long
 from tests.simulation.calm import Calm
-from tests.simulation.containers import KILLED, TERMINATED, Container, Outcome, Version
+from tests.simulation.containers import KILLED, OUTCOMES, TERMINATED, Container, Version
 from tests.simulation.data_actors import DATA_KINDS, DataActors
 from tests.simulation.engine import Weather
 from tests.simulation.ledger import Ledger
@@ -51,14 +51,6 @@ _FLOWS: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
     "rollback with data": partial(plain(rollback), with_data=True),
     "restore": partial(plain(restore), confirmed=True),
 }
-_OUTCOMES = (
-    Outcome.SERVES,
-    Outcome.CRASHES,
-    Outcome.SERVES,
-    Outcome.UNHEALTHY,
-    Outcome.HANGS,
-    Outcome.CRASHES_LATER,
-)
 _CHOICES = (Choice.AGAIN, Choice.RETRY, Choice.SKIP, Choice.GIVE_UP, Choice.RESOLVED, Choice.ROLL_BACK)
 _ELSEWHERE = HostIdentity(host_id="elsewhere", name="elsewhere")
 
@@ -183,7 +175,7 @@ class Actors:
     async def _update(self, action: Action) -> None:
         if action.share < _NEW_VERSION:
             number = self.next_number(action.service)
-            outcome = _OUTCOMES[action.number % len(_OUTCOMES)]
+            outcome = OUTCOMES[action.number % len(OUTCOMES)]
             starts_in = 1.0 + action.number % 7
             self._world.publish(
                 Version(service=action.service, number=number, outcome=outcome, starts_in=starts_in, schema=self.schema)

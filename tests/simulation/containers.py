@@ -26,6 +26,17 @@ class Outcome(StrEnum):
     """Some seconds after it became ready."""
 
 
+OUTCOMES = (
+    Outcome.SERVES,
+    Outcome.CRASHES,
+    Outcome.SERVES,
+    Outcome.UNHEALTHY,
+    Outcome.HANGS,
+    Outcome.CRASHES_LATER,
+)
+"""What the versions of a drawn scenario do, in turn: a third of them serve."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
     """A version of a service's program. It migrates data of an older schema, and cannot read data of a newer one."""

@@ -20,7 +20,7 @@ from flows.storage.rehearse import rehearse
 from flows.storage.restore import restore
 from flows.storage.snapshot import snapshot
 from tests.simulation.actions import SERVICES, Action, Kind, draw_actions
-from tests.simulation.containers import Outcome, Version
+from tests.simulation.containers import OUTCOMES, Outcome, Version
 from tests.simulation.data_actors import draw_data_actions
 from tests.simulation.data_world import SHOP_WITH_DATA
 from tests.simulation.world import NAME, SHOP, Shape, plain
@@ -55,15 +55,6 @@ _DATA = {
     ],
     "timeout_seconds": 120,
 }
-
-_OUTCOMES = (
-    Outcome.SERVES,
-    Outcome.CRASHES,
-    Outcome.SERVES,
-    Outcome.UNHEALTHY,
-    Outcome.HANGS,
-    Outcome.CRASHES_LATER,
-)
 
 
 class Doing(StrEnum):
@@ -200,7 +191,7 @@ def _draw(number: int) -> Scenario:
     is_bad, bad = choices.random() < _BAD_FROM_THE_START, choices.choice(SERVICES)
     outcomes = dict.fromkeys(SERVICES, Outcome.SERVES)
     if is_bad and not _has_data(number):
-        outcomes[bad] = choices.choice(_OUTCOMES)
+        outcomes[bad] = choices.choice(OUTCOMES)
     first = tuple(_version(name, 1, outcome) for name, outcome in outcomes.items())
     drawn = (draw_data_actions if _has_data(number) else draw_actions)(seed, _HOURS)
     playable = [action for action in drawn if action.kind in _DOING]
@@ -212,7 +203,7 @@ def _step(action: Action, numbers: dict[str, int]) -> RealStep:
     doing = _DOING[action.kind]
     if doing is Doing.UPDATE and action.share < 0.8:
         numbers[action.service] += 1
-        outcome = _OUTCOMES[action.number % len(_OUTCOMES)]
+        outcome = OUTCOMES[action.number % len(OUTCOMES)]
         return RealStep(doing, version=_version(action.service, numbers[action.service], outcome))
     return RealStep(doing, "" if doing in COMMANDS else action.service)
 
