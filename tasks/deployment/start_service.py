@@ -15,6 +15,7 @@ from core.deployment.restart import Aftermath, DependantAnswer, aftermath, repli
 from core.deployment.verify import (
     Progress,
     StabilityHold,
+    extend_deadline,
     update_stability,
 )
 from models.compose import Application, DependencyCondition, InjectedFile, ServiceDeclaration
@@ -191,8 +192,7 @@ async def wait_until_proven(
         if now.progress is Progress.UP:
             attempt.up_at = attempt.up_at or time.monotonic()
             if not been_up:
-                # The deadline is for becoming healthy; the stabilisation time comes on top, again after each lapse.
-                been_up, until, reported_at = True, until + needed.total_seconds(), time.monotonic()
+                been_up, reported_at = True, time.monotonic()
             if all(container.health == "healthy" for container in container_states):
                 reached(DependencyCondition.HEALTHY)
         # While the engine was away the service was not observed.
@@ -200,6 +200,7 @@ async def wait_until_proven(
         stability = update_stability(before, datetime.now(UTC), now, container_states, needed, ran_before=ran_before)
         if stability.proven:
             return container_states
+        until = extend_deadline(until, time.monotonic(), stability.remaining(needed, datetime.now(UTC)))
         why = stability.reason if now.progress is Progress.UP else now.reason
         attempt.journal.standing[name] = why
         if time.monotonic() - reported_at >= _TELL_EVERY_SECONDS:

@@ -14,6 +14,7 @@ from core.deployment.verify import (
     Progress,
     StabilityHold,
     counted_failures,
+    extend_deadline,
     judge_progress,
     readiness_after_refusal,
     root_failure,
@@ -193,6 +194,13 @@ def test_a_service_that_broke_has_to_hold_twice_as_long_as_it_did() -> None:
 
     after_days = held(held(None, -200_000), 0, replace(UP, restart_count=1))
     assert held(after_days, 20, replace(UP, restart_count=1)).proven
+
+
+def test_the_deadline_of_a_start_leaves_a_service_that_is_up_the_time_to_hold() -> None:
+    assert extend_deadline(60.0, 50.0, None) == 60
+    assert extend_deadline(60.0, 50.0, timedelta(seconds=5)) == 60
+    assert extend_deadline(60.0, 55.0, timedelta(seconds=10)) == 65
+    assert extend_deadline(65.0, 62.0, timedelta(seconds=14)) == 76
 
 
 def test_a_container_restarted_by_a_user_begins_the_stability_time_anew() -> None:
