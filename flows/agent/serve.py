@@ -204,11 +204,15 @@ def _end_runs(server_process: int, warm_processes: set[int]) -> None:
     with_children = [
         process for process in psutil.Process().children(recursive=True) if process.pid not in service_pids
     ]
-    for process in runs:
+    _ask_to_end(runs)
+    _kill(with_children)
+
+
+def _ask_to_end(processes: list[psutil.Process]) -> None:
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.terminate()
-    _wait_for_the_end_of(runs, _RUNS_END_WITHIN_SECONDS)
-    _kill(with_children)
+    _wait_for_the_end_of(processes, _RUNS_END_WITHIN_SECONDS)
 
 
 def _wait_for_the_end_of(processes: list[psutil.Process], seconds: float) -> None:
@@ -240,11 +244,7 @@ def _end_at_once(credentials: ServerCredentials) -> NoReturn:
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    children = psutil.Process().children()
-    for process in children:
-        with suppress(psutil.NoSuchProcess):
-            process.terminate()
-    _wait_for_the_end_of(children, _RUNS_END_WITHIN_SECONDS)
+    _ask_to_end(psutil.Process().children())
     _end_with_all(credentials)
 
 

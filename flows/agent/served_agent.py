@@ -28,6 +28,7 @@ async def keep_agent() -> None:
         agent = await asyncio.create_subprocess_exec(*_COMMAND, env=variables, stdin=asyncio.subprocess.DEVNULL)
         code = await agent.wait()
         pause = _PAUSE_SECONDS if loop.time() - began > _WELL_AFTER_SECONDS else pause
-        log.warning("the agent ended with exit code %d; it is started anew in %.0f s", code, pause)
+        # Where all ends, the agent ends first, and this is cancelled meanwhile.
         await asyncio.sleep(pause)
+        log.warning("the agent ended with exit code %d %.0f s ago; it is started anew", code, pause)
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
