@@ -156,8 +156,8 @@ def update_stability(
 def extend_deadline(until: float, now: float, remaining: timedelta | None) -> float:
     """Move the deadline of a start for a service that is up: it may hold to the end, again after each lapse.
 
-    The deadline is for becoming healthy. `remaining` is how long it has to stay up yet, None where it is not up; `until`
-    and `now` are seconds of the same clock.
+    The deadline is for becoming healthy. `remaining` is how long it has to stay up yet, None where it is not up;
+    `until` and `now` are seconds of the same clock.
     """
     return until if remaining is None else max(until, now + remaining.total_seconds())
 
