@@ -42,16 +42,18 @@ step() {
 # The counts of a part of the tests.
 counted() { [ ! -f "$results/$1.xml" ] || printf ', %s' "$("$VENV/bin/python" "$here/count_tests.py" --line "$results/$1.xml")"; }
 
-# run_tests NAME: a part, or what runs beside e2e as one, so that no part waits for the last test of another. Its
-# progress goes to the terminal, the rest to the log of the step.
+# run_tests NAME: a part, or what waits for the engine, or what runs beside it as one, so that no part waits for the last
+# test of another. Its progress goes to the terminal, the rest to the log of the step.
 run_tests() {
     local folders=("tests/$1") workers
+    local simulated_and_real=tests/simulation/test_held_to_reality.py
     # They wait for engines and servers, and share the processors with other parts.
     workers=$(($(nproc) + 1))
     case "$1" in
         unit | golden | simulation) workers="$(nproc)" ;;
         integration | e2e) ;;
-        beside) folders=(tests/unit tests/golden tests/simulation tests/integration) ;;
+        engine) folders=(tests/e2e "$simulated_and_real") ;;
+        beside) folders=(tests/unit tests/golden tests/simulation tests/integration --ignore "$simulated_and_real") ;;
         campaigns)
             folders=(tests)
             chosen=(--tier campaigns ${SHARD:+--shard "$SHARD"})
@@ -64,7 +66,7 @@ run_tests() {
         workers=$((2 * $(nproc) + 1))
     elif [ "${#chosen[@]}" = 0 ]; then
         case "$1" in
-            e2e) workers=$((3 * $(nproc))) ;;
+            engine) workers=$((3 * $(nproc))) ;;
             beside) workers="$(nproc)" ;;
         esac
     fi
@@ -78,7 +80,7 @@ run_everything() {
     say "Tests: $1"
     # Its packages come from a mirror, meanwhile other tests run.
     step images tests/e2e/gallery/image/build.sh &
-    step e2e run_tests e2e &
+    step engine run_tests engine &
     step checks "$here/check.sh"
     step audit "$VENV/bin/python" "$here/audit.py" 20
     step beside run_tests beside
