@@ -11,8 +11,9 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -192,24 +193,54 @@ def _has_link(name: str) -> bool:
 def _bridge_of_the_machine_kept() -> Iterator[None]:
     """An engine that starts again on its old data removes docker0, which is the machine's own engine's.
 
-    One starts at a time: what a worker saw of the bridge while another's engine had removed it would be wrong.
+    It is made anew at once, because another test may start a container there. One engine starts at a time: what a
+    worker saw of the bridge while another's engine had removed it would be wrong.
     """
     with Path(tempfile.gettempdir(), "roas-tests-docker0.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        reported = subprocess.run(
-            ["ip", "-json", "address", "show", "docker0"], capture_output=True, text=True, check=False
-        )
-        before = json.loads(reported.stdout) if reported.returncode == 0 else []
-        try:
+        if not _has_link("docker0"):
             yield
-        finally:
-            if before and not _has_link("docker0"):
-                subprocess.run(["ip", "link", "add", "docker0", "type", "bridge"], check=True)
-                for one in before[0]["addr_info"]:
-                    if one["family"] == "inet":
-                        place = f"{one['local']}/{one['prefixlen']}"
-                        subprocess.run(["ip", "address", "add", place, "dev", "docker0"], check=True)
-                subprocess.run(["ip", "link", "set", "docker0", "up"], check=True)
+            return
+        again = _words_that_make_docker0()
+        with subprocess.Popen(["ip", "-oneline", "monitor", "link"], stdout=subprocess.PIPE, text=True) as monitor:
+            watching = threading.Thread(target=_make_anew_where_deleted, args=(monitor, again), daemon=True)
+            watching.start()
+            try:
+                yield
+            finally:
+                monitor.terminate()
+                watching.join()
+                if not _has_link("docker0"):
+                    _ip(again)
+
+
+def _words_that_make_docker0() -> list[str]:
+    """Arguments of `ip` that make the bridge as it is now, with its addresses and what is connected to it."""
+    (bridge,) = json.loads(_ip_json("address", "show", "docker0"))
+    connected = json.loads(_ip_json("link", "show", "master", "docker0"))
+    places = (f"{one['local']}/{one['prefixlen']}" for one in bridge["addr_info"] if one["family"] == "inet")
+    return [
+        "link add docker0 type bridge",
+        *(f"address add {place} dev docker0" for place in places),
+        "link set docker0 up",
+        *(f"link set {one['ifname']} master docker0" for one in connected),
+    ]
+
+
+def _make_anew_where_deleted(monitor: subprocess.Popen[str], again: Sequence[str]) -> None:
+    assert monitor.stdout is not None
+    for line in monitor.stdout:
+        if line.startswith("Deleted") and ": docker0:" in line:
+            _ip(again)
+
+
+def _ip(commands: Sequence[str]) -> None:
+    # A container that was connected may have ended meanwhile.
+    subprocess.run(["ip", "-force", "-batch", "-"], input="\n".join(commands), text=True, check=False)
+
+
+def _ip_json(*words: str) -> str:
+    return subprocess.run(["ip", "-json", *words], capture_output=True, text=True, check=True).stdout
 
 
 @contextmanager
