@@ -43,16 +43,6 @@ from tasks.runtime.naming import artifact_key
 
 log = logging.getLogger("roas")
 
-
-def _is_no_error_to_wait(record: logging.LogRecord) -> bool:
-    """Log a run that waits for a person as information: Prefect calls each an error that does not complete."""
-    if record.levelno == logging.ERROR and record.getMessage().startswith("Finished in state Suspended"):
-        record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
-    return True
-
-
-logging.getLogger("prefect.flow_runs").addFilter(_is_no_error_to_wait)
-
 WAITS = timedelta(days=7)
 """Without an answer by then the run fails. Its ticket stays open; Retry tries again, and asks if that fails."""
 
