@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+import sqlalchemy as sa
 from prefect import get_client
 from prefect.client.schemas.objects import State, StateType
 
@@ -146,18 +147,9 @@ async def endure(fault: InjectedFault, scene: Scene, *, proven: bool) -> Endured
     with ExitStack() as held:
         if fault.meanwhile is not None:
             held.enter_context(fault.meanwhile(scene))
-        starting = begin(scene)
-        if (once_found := fault.once_found) is not None:
-
-            def begin_once_found() -> bool:
-                # At once, in the thread that looks: the event loop is busy with the start.
-                if not is_found(scene):
-                    return False
-                held.enter_context(once_found(scene))
-                return True
-
-            await until(begin_once_found)
-        await starting
+        if fault.once_found is not None:
+            held.enter_context(_beginning_once_found(fault.once_found, scene))
+        await begin(scene)
     return await look_after(fault, scene, before, proven=proven, took_seconds=time.monotonic() - began)
 
 
@@ -170,6 +162,31 @@ def begin(scene: Scene) -> asyncio.Task[State[Any]]:
     return asyncio.create_task(live())
 
 
+@contextmanager
+def _beginning_once_found(
+    once_found: Callable[[Scene], AbstractContextManager[object]], scene: Scene
+) -> Iterator[None]:
+    """Let it begin as a start writes down what it found, which waits for it."""
+    begun = False
+
+    def begin_at_that(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        nonlocal begun
+        if begun or "INSERT INTO operation_steps" not in statement:
+            return
+        values = [str(one) for one in (parameters.values() if isinstance(parameters, dict) else parameters)]
+        if FOUND in values and any(one.startswith(f"{scene.name}-") for one in values):
+            begun = True
+            held.enter_context(once_found(scene))
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", begin_at_that)
+    try:
+        with ExitStack() as held:
+            yield
+        assert begun, "it did not come to that"
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", begin_at_that)
+
+
 async def until(seen: Callable[[], bool]) -> None:
     """Wait for what another process or the engine will make true."""
 
@@ -180,16 +197,6 @@ async def until(seen: Callable[[], bool]) -> None:
             time.sleep(0.01)
 
     await asyncio.to_thread(look_again_and_again)
-
-
-def is_found(scene: Scene) -> bool:
-    """Whether a start has written down what it found, and is about to act."""
-    stores = open_stores()
-    return any(
-        step.step == FOUND
-        for one in stores.operations.list_running(scene.name)
-        for step in stores.progress.steps(one.deployment_id)
-    )
 
 
 async def look_after(fault: InjectedFault, scene: Scene, before: Seen, *, proven: bool, took_seconds: float) -> Endured:
