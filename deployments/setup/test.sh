@@ -61,12 +61,12 @@ run_tests() {
         *) die "there are no tests called $1" "Name unit, integration, e2e, golden, simulation or campaigns." ;;
     esac
     # Most of the time nothing runs beside the campaigns, and three of them left processors idle half of it. With all of
-    # them, five left 43 % idle beside three others, and seven beside two left none, and some had no time to answer.
+    # them, six beside two brought a load of 20, and some had no time to answer.
     if [ "$1" = campaigns ]; then
         workers=$((2 * $(nproc) + 1))
     elif [ "${#chosen[@]}" = 0 ]; then
         case "$1" in
-            engine) workers=$((3 * $(nproc))) ;;
+            engine) workers=$((2 * $(nproc) + 1)) ;;
             beside) workers="$(nproc)" ;;
         esac
     fi
