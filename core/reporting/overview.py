@@ -55,12 +55,20 @@ def judge(records: EnvironmentRecords, now: datetime) -> HealthVerdict:
         return HealthVerdict(words="stopped", level=VerdictLevel.OFF)
     if records.health is None:
         return HealthVerdict(words="not known", level=VerdictLevel.UNKNOWN)
+    if _was_never_started(records, records.health):
+        return HealthVerdict(words="not started", level=VerdictLevel.OFF)
     if records.checked_at is None or now - records.checked_at > STALE_AFTER:
         return HealthVerdict(words=f"{records.health.summary} when last checked", level=VerdictLevel.UNKNOWN)
     level = _LEVELS[records.health.overall]
     if level is VerdictLevel.GOOD and records.health.count(ServiceHealth.UNPROVEN):
         level = VerdictLevel.UNPROVEN
     return HealthVerdict(words=records.health.summary, level=level)
+
+
+def _was_never_started(records: EnvironmentRecords, health: HealthReport) -> bool:
+    """Whether no operation of it is on record, and nothing of it runs: it is declared, and not down."""
+    is_down = bool(health.services) and all(verdict.health is ServiceHealth.STOPPED for verdict in health.services)
+    return is_down and records.last_operation is None and records.proven_at is None
 
 
 def judge_service(health: ServiceHealth) -> HealthVerdict:

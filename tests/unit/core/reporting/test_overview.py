@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -37,7 +38,13 @@ def with_health(overall: Health, *services: ServiceHealth) -> EnvironmentRecords
     [
         (WELL, "healthy", VerdictLevel.GOOD),
         (with_health(Health.DEGRADED, ServiceHealth.DEGRADED), "degraded", VerdictLevel.WARNING),
-        (with_health(Health.UNHEALTHY, ServiceHealth.STOPPED), "unhealthy", VerdictLevel.BAD),
+        (with_health(Health.UNHEALTHY, ServiceHealth.UNHEALTHY, ServiceHealth.STOPPED), "unhealthy", VerdictLevel.BAD),
+        (with_health(Health.UNHEALTHY, ServiceHealth.STOPPED), "not started", VerdictLevel.OFF),
+        (
+            replace(with_health(Health.UNHEALTHY, ServiceHealth.STOPPED), proven_at=NOW - timedelta(days=1)),
+            "unhealthy",
+            VerdictLevel.BAD,
+        ),
         (
             with_health(Health.HEALTHY, ServiceHealth.HEALTHY, ServiceHealth.UNPROVEN),
             "healthy (1 of 2 services not proven)",
