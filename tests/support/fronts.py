@@ -30,6 +30,8 @@ import http.server, os, time
 time.sleep(float(os.environ.get("BEGINS_AFTER", "0.5")))
 class Answer(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # An answer is written whole or not at all: one that is cut in its middle is nothing that a proxy could repeat.
+    wbufsize = -1
     def do_GET(self):
         time.sleep(0.01)
         body = os.environ["VERSION"].encode()

@@ -347,13 +347,16 @@ def test_the_ui_works_in_a_browser(caddy: Front) -> None:
             ignore_https_errors=True, http_credentials={"username": LOGIN[0], "password": LOGIN[1]}
         )
         page = context.new_page()
-        answers: list[tuple[int, str]] = []
-        page.on("response", lambda answer: answers.append((answer.status, answer.request.method)))
+        answers: list[tuple[int, str, str]] = []
+        page.on("response", lambda answer: answers.append((answer.status, answer.request.method, answer.url)))
         # The browser sends the login along, so the UI does not ask for it a second time.
         open_until_shown(page, caddy.url, page.get_by_text("Run a task or flow to get started"))
         open_until_shown(page, f"{caddy.url}/work-pools", page.get_by_text("Work Pools").nth(1))
-        assert {status for status, _ in answers} <= {200, 304, 307}
-        assert (200, "POST") in answers
+        # The server is that of other tests too, which may just have deleted what the UI asks for.
+        assert [
+            one for one in answers if one[0] not in (200, 304, 307) and not (one[0] == 404 and "/api/" in one[2])
+        ] == []
+        assert (200, "POST") in [one[:2] for one in answers]
 
 
 def test_a_certificate_of_one_s_own_is_served_and_its_end_is_reported_before(
