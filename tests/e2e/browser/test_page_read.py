@@ -145,6 +145,16 @@ def test_every_page_can_be_read_by_everybody(browser: Browser, site: Site, width
     assert problems == []
 
 
+@pytest.mark.parametrize("width", [390, 360])
+def test_the_menu_is_seen_whole_on_a_narrow_phone(browser: Browser, site: Site, width: int) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.goto(f"{site.url}/")
+    needed, there = page.locator(".top ul").evaluate("menu => [menu.scrollWidth, menu.clientWidth]")
+    page.close()
+
+    assert needed <= there
+
+
 def test_no_page_asks_another_origin_or_breaks_the_policy(browser: Browser, site: Site) -> None:
     page = browser.new_page()
     asked: set[str] = set()
