@@ -42,7 +42,8 @@ class Readiness:
 class StabilityHold:
     """Since when a service is up without a break; `proven` once that is long enough.
 
-    `longest` is the longest time that it was up before a break.
+    `longest` is the longest time that it was up before a break, and `remaining` how long it still has to stay up, None
+    where it is not up.
     """
 
     since: datetime | None
@@ -50,13 +51,7 @@ class StabilityHold:
     proven: bool
     reason: str
     longest: timedelta = timedelta()
-
-    def remaining(self, needed: timedelta, now: datetime) -> timedelta | None:
-        """How long it still has to stay up, None where it is not up: `needed`, after breaks up to twice as long.
-
-        Of a program that crashes every few seconds one life is the longest: it has to hold twice as long as the others.
-        """
-        return None if self.since is None else max(needed, 2 * min(self.longest, needed)) - (now - self.since)
+    remaining: timedelta | None = None
 
 
 def judge_progress(
@@ -126,40 +121,57 @@ def update_stability(
 ) -> StabilityHold:
     """Update how long a service has been up without a break; every restart or failure begins anew, and takes longer.
 
+    It has to stay up for `needed`, after breaks for up to twice that: of a program that crashes every few seconds one
+    life is the longest, and it has to hold twice as long as the others.
+
     The engine calls a container healthy until its health check has failed several times in a row. One whose last check
     failed is not proven before the next check, unless it `ran_before`.
     """
     restarts = sum(container.restart_count for container in container_states)
     if readiness.progress is Progress.COMPLETED:
         return StabilityHold(since=now, restarts=restarts, proven=True, reason=readiness.reason)
-    is_up, since, longest = readiness.progress is Progress.UP, now, timedelta()
-    if before is not None:
-        longest = before.longest
-        if before.since is not None:
-            restarted = any(_was_started_since(before.since, container) for container in container_states)
-            if is_up and restarts == before.restarts and not restarted:
-                since = before.since
-            else:
-                longest = max(longest, now - before.since)
-    if not is_up:
-        return StabilityHold(since=None, restarts=restarts, proven=False, reason=readiness.reason, longest=longest)
-    hold = StabilityHold(since=since, restarts=restarts, proven=False, reason=readiness.reason, longest=longest)
-    remaining_time = hold.remaining(needed, now) or timedelta()
+    since, longest = _unbroken(before, now, readiness, container_states)
+    remaining = None if since is None else max(needed, 2 * min(longest, needed)) - (now - since)
+    hold = StabilityHold(
+        since=since,
+        restarts=restarts,
+        proven=False,
+        reason=readiness.reason,
+        longest=longest,
+        remaining=remaining,
+    )
+    if remaining is None:
+        return hold
     failing = None if ran_before else next((container for container in container_states if _fails_now(container)), None)
-    if remaining_time > timedelta():
-        return replace(hold, reason=f"{hold.reason}; it has to stay so for {remaining_time.total_seconds():.1f} s more")
+    if remaining > timedelta():
+        return replace(hold, reason=f"{hold.reason}; it has to stay so for {remaining.total_seconds():.1f} s more")
     if failing is not None:
         return replace(hold, reason=f"its last health check failed: {_last_check(failing)}")
     return replace(hold, proven=True, reason=f"{hold.reason}, and it held")
 
 
-def extend_deadline(until: float, now: float, remaining: timedelta | None) -> float:
-    """Move the deadline of a start for a service that is up: it may hold to the end, again after each lapse.
+def extend_deadline(until: float, now: float, hold: StabilityHold, needed: timedelta) -> float:
+    """Move the deadline of a start for a service that is up, again after each lapse: it is for becoming healthy.
 
-    The deadline is for becoming healthy. `remaining` is how long it has to stay up yet, None where it is not up;
-    `until` and `now` are seconds of the same clock.
+    Such a service may hold to the end, and where its last health check failed then, has `needed` for the next one to
+    pass. `until` and `now` are seconds of the same clock.
     """
-    return until if remaining is None else max(until, now + remaining.total_seconds())
+    return until if hold.remaining is None else max(until, now + (hold.remaining + needed).total_seconds())
+
+
+def _unbroken(
+    before: StabilityHold | None, now: datetime, readiness: Readiness, container_states: Sequence[ContainerState]
+) -> tuple[datetime | None, timedelta]:
+    """Since when it is up without a break, None where it is not up, and the longest time it was up before one."""
+    since = now if readiness.progress is Progress.UP else None
+    if before is None or before.since is None:
+        return since, timedelta() if before is None else before.longest
+    began = before.since
+    restarts = sum(container.restart_count for container in container_states)
+    restarted = restarts != before.restarts or any(_was_started_since(began, state) for state in container_states)
+    if since is None or restarted:
+        return since, max(before.longest, now - began)
+    return began, before.longest
 
 
 def _container_progress(

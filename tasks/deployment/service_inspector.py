@@ -280,12 +280,12 @@ class ServiceInspector:
             return judge_without_probe(self.declaration, container_states, self._unasked, spec)
         return judge_declared(self.declaration, container_states, self.answer, spec)
 
-    def timeout(self, stability: StabilityHold, needed: timedelta) -> timedelta:
+    def timeout(self, stability: StabilityHold) -> timedelta:
         """How long to sleep at most: to the end of the stabilisation where that is near."""
-        remaining_time = stability.remaining(needed, datetime.now(UTC))
-        if remaining_time is None:
+        remaining = stability.remaining
+        if remaining is None:
             return INSPECT_AGAIN_AFTER
-        if remaining_time < timedelta():
+        if remaining <= timedelta():
             # It waits for the next health check, of which the engine sends no event unless the state changes.
             return _NEXT_CHECK
-        return max(timedelta(milliseconds=10), min(INSPECT_AGAIN_AFTER, remaining_time))
+        return max(timedelta(milliseconds=10), min(INSPECT_AGAIN_AFTER, remaining))

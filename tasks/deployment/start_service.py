@@ -12,12 +12,7 @@ from typing import Any
 
 from adapters.docker.engine import DockerEngine
 from core.deployment.restart import Aftermath, DependantAnswer, aftermath, replica_groups, settle_time
-from core.deployment.verify import (
-    Progress,
-    StabilityHold,
-    extend_deadline,
-    update_stability,
-)
+from core.deployment.verify import Progress, StabilityHold, extend_deadline, update_stability
 from models.compose import Application, DependencyCondition, InjectedFile, ServiceDeclaration
 from models.containers import ContainerState
 from models.failures import StartFailedError
@@ -33,7 +28,6 @@ from tasks.runtime.traces import describe_span, span
 log = logging.getLogger("roas")
 
 _TELL_EVERY_SECONDS = 10.0
-
 
 _EXPECTED = frozenset({"create", "start"})
 """What happens to a container that is brought up, and says nothing of whether its health check passes."""
@@ -200,7 +194,7 @@ async def wait_until_proven(
         stability = update_stability(before, datetime.now(UTC), now, container_states, needed, ran_before=ran_before)
         if stability.proven:
             return container_states
-        until = extend_deadline(until, time.monotonic(), stability.remaining(needed, datetime.now(UTC)))
+        until = extend_deadline(until, time.monotonic(), stability, needed)
         why = stability.reason if now.progress is Progress.UP else now.reason
         attempt.journal.standing[name] = why
         if time.monotonic() - reported_at >= _TELL_EVERY_SECONDS:
@@ -214,7 +208,7 @@ async def wait_until_proven(
                 "raise its start_timeout_seconds.",
                 service=name,
             )
-        woken = await watch.change(name, at_most=attempt.timeout(stability, needed))
+        woken = await watch.change(name, at_most=attempt.timeout(stability))
         among, first = (watch.containers(name) if woken else None), None
 
 

@@ -196,11 +196,16 @@ def test_a_service_that_broke_has_to_hold_twice_as_long_as_it_did() -> None:
     assert held(after_days, 20, replace(UP, restart_count=1)).proven
 
 
-def test_the_deadline_of_a_start_leaves_a_service_that_is_up_the_time_to_hold() -> None:
-    assert extend_deadline(60.0, 50.0, None) == 60
-    assert extend_deadline(60.0, 50.0, timedelta(seconds=5)) == 60
-    assert extend_deadline(60.0, 55.0, timedelta(seconds=10)) == 65
-    assert extend_deadline(65.0, 62.0, timedelta(seconds=14)) == 76
+def test_the_deadline_of_a_start_leaves_a_service_that_is_up_the_time_to_hold_and_to_pass_its_next_check() -> None:
+    waiting = held(None, 0, replace(UP, state="restarting"))
+    assert extend_deadline(60, 50, waiting, TEN) == 60
+
+    up = held(None, 0)
+    assert extend_deadline(60, 30, up, TEN) == 60
+    assert extend_deadline(60, 59, up, TEN) == 79
+
+    late = held(up, 10.5)
+    assert extend_deadline(79, 69.5, late, TEN) == 79
 
 
 def test_a_container_restarted_by_a_user_begins_the_stability_time_anew() -> None:
