@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -130,6 +130,7 @@ async def bring_up(
             stability=stability,
             first=None if changed else before,
         )
+    watch.forget_deaths(declaration.name)
     verdict = attempt.verdict(container_states)
     facts: dict[str, Any] = {"containers": len(before), "started": len(to_start), "restarted": len(to_restart)}
     if changed and attempt.up_at is not None:
@@ -210,6 +211,24 @@ async def wait_until_proven(
             )
         woken = await watch.change(name, at_most=attempt.timeout(stability))
         among, first = (watch.containers(name) if woken else None), None
+
+
+@task(name="prove again", task_run_name="prove {attempt.declaration.name} again", **EFFECT)
+async def prove_again(attempt: ServiceInspector, watch: ContainerWatch, deadline_seconds: float) -> None:
+    """Wait until a service that ended after it was proven, and was started again, holds twice as long as before.
+
+    What somebody stopped or paused meanwhile is not waited for.
+
+    Raises:
+        StartFailedError: It did not come up again, or did not hold.
+    """
+    watch.forget_deaths(attempt.declaration.name)
+    container_states = await attempt.inspect()
+    if any(container.state not in ("running", "restarting") for container in container_states):
+        return
+    if container_states and (stability := _held_already(container_states)) is not None:
+        held = attempt.project.environment.stabilisation(attempt.declaration.name)
+        await wait_until_proven(attempt, watch, deadline_seconds, stability=replace(stability, longest=held))
 
 
 @task(name="restart", **EFFECT)

@@ -52,6 +52,15 @@ class ContainerWatch(_Subscriber):
         self._actions: defaultdict[str, asyncio.Queue[str]] = defaultdict(asyncio.Queue)
         self._renamed: defaultdict[str, asyncio.Queue[str]] = defaultdict(asyncio.Queue)
         self._services: dict[str, str] | None = None
+        self._died: defaultdict[str, set[str]] = defaultdict(set)
+
+    def forget_deaths(self, service: str) -> None:
+        """Forget that containers of the service ended: it is proven now."""
+        self._died.pop(service, None)
+
+    def has_died(self, service: str) -> bool:
+        """Whether a container of the service, which is still there, ended since that was forgotten."""
+        return bool(self._died[service])
 
     def containers(self, service: str) -> tuple[str, ...] | None:
         """The ids of a service's containers by all events until now; None while no events come.
@@ -97,6 +106,10 @@ class ContainerWatch(_Subscriber):
                 self._services[event.container_id] = event.service
             elif event.action == "destroy":
                 self._services.pop(event.container_id, None)
+        if event.action == "die":
+            self._died[event.service].add(event.container_id)
+        elif event.action == "destroy":
+            self._died[event.service].discard(event.container_id)
         if event.action == "rename":
             self._renamed[event.service].put_nowait(event.container_id)
         self._actions[event.service].put_nowait(event.action)

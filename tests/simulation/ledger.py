@@ -32,6 +32,8 @@ _SWEPT_SELDOM = timedelta(minutes=5)
 _LEASE_EVERY = 20.0
 _UNDISTURBED = timedelta(seconds=30)
 _LONE, _RECORDED_WITHIN = timedelta(minutes=3), timedelta(seconds=90)
+_SHOWN = timedelta(seconds=1)
+"""An operation that ends may not have seen what happened just before."""
 
 
 class Will(Enum):
@@ -401,7 +403,7 @@ class Ledger:
                 self.fail(
                     Sentence.PROVEN, f"{kind} succeeded, and {shape.name} does not serve: {describe(containers)}."
                 )
-            if any(container.version.outcome is Outcome.CRASHES_LATER for container in containers):
+            if any(_is_known_to_crash(container, now) for container in containers):
                 self.fail(Sentence.PROVEN, f"{kind} succeeded, and {shape.name} will crash in a moment.")
 
     def may_be_down(self, service: str) -> bool:
@@ -424,6 +426,12 @@ class Ledger:
         return [
             (name, containers) for name, containers in services if not any(container.serves for container in containers)
         ]
+
+
+def _is_known_to_crash(container: Container, now: datetime) -> bool:
+    """Whether its program crashes soon after it is ready, which its health check, or an earlier crash, has shown."""
+    crashed = container.restart_count > 0 and container.started_at is not None and now - container.started_at > _SHOWN
+    return container.version.outcome is Outcome.CRASHES_LATER and (container.check is not None or crashed)
 
 
 def _undo_failed(record: Operation | None) -> bool:

@@ -69,6 +69,24 @@ async def test_what_a_person_paused_stays_so_and_a_start_says_how_it_goes_on(pla
         assert not stores.tickets.find(environment="test")
 
 
+async def test_what_ends_after_it_was_proven_while_others_still_start_has_to_hold_again(place: Place) -> None:
+    brief = f"brief: {{image: {IMAGE}, restart: always, command: [sh, -c, 'sleep 0.8; exit 3']}}\n"
+    place.declare(brief + never_well(well("slow")), services="{brief: {start_timeout_seconds: 1}}")
+    starting = asyncio.create_task(failed(place))
+    container = place.container("brief")
+    await until(lambda: restarts(container) > 0)
+    make_well(place.container("slow"))
+
+    reason, _ = await starting
+
+    assert reason.startswith("brief did not start: it was proven, and ended: ")
+
+
+def restarts(container: str) -> int:
+    done = subprocess.run(["docker", "inspect", "-f", "{{.RestartCount}}", container], capture_output=True, text=True)
+    return int(done.stdout.strip() or 0)
+
+
 @pytest.mark.campaign
 async def test_an_update_of_other_services_leaves_what_is_paused_also_where_it_is_undone(place: Place) -> None:
     needs = "{base: {condition: service_healthy}}"
