@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from core.common.dependencies import dependencies_of
 from core.deployment.hooks import proof_of_rollback, proves_data
 from core.deployment.kept_files import copies_by_service, copies_in_words, copies_of_document, with_mounted_copies
-from core.deployment.plan import paused_services, plan, stop_waves
+from core.deployment.plan import paused_services, plan, start_waves, stop_waves
 from core.deployment.release import (
     VALUES,
     Document,
@@ -290,12 +290,19 @@ async def _changes(change: Change, release: Release) -> tuple[str, ...]:
 
 
 async def _take_back(change: Change, copies: Mapping[str, str] | None = None) -> str:
-    """Stop started containers, remove new ones, and make replaced ones again; `copies` take the place of files."""
+    """Stop started containers, remove new ones, and make replaced ones again; `copies` take the place of files.
+
+    These start in their order, and none waits until another serves: what they need may have failed before as well.
+    """
     project, application, snapshot = change.project, change.application, change.before
     leftovers = await find_leftovers(change.project, snapshot)
     if copies:
         leftovers, snapshot = await _with_copies(project, leftovers, snapshot, copies)
-    replaced_containers = [container for container in snapshot.containers if container.service in leftovers.replaced]
+    order = {name: place for place, wave in enumerate(start_waves(application)) for name in wave}
+    replaced_containers = sorted(
+        (container for container in snapshot.containers if container.service in leftovers.replaced),
+        key=lambda container: order.get(container.service, 0),
+    )
     # How to make them again is not on record, so what took their place may be all there is, or be them already.
     unknown = set(leftovers.replaced) - {container.service for container in replaced_containers}
     remove = [container for container in leftovers.remove if container.service not in unknown]
@@ -311,7 +318,7 @@ async def _take_back(change: Change, copies: Mapping[str, str] | None = None) ->
     phrases = [
         _phrase("stopped", (container.service for container in leftovers.stop)),
         _phrase("removed", (container.service for container in remove if container.service not in back)),
-        _phrase("put back as before", back),
+        _phrase("put back as before:", back),
         _phrase(f"could not put back, and left {'stopped' if stopped else 'as it is'}", unknown),
         _phrase("could not put back", set(leftovers.replaced) - set(back) - unknown),
         _phrase("paused since, and left as it is", leftovers.paused),

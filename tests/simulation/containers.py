@@ -125,6 +125,8 @@ class Container:
     restart_count: int = 0
     back_off: int = 0
     stopped_by_hand: bool = False
+    put_back: bool = False
+    """Whether it was made as another one was before, and not by Compose."""
     log: list[str] = field(default_factory=list)
     life: int = 0
     """Counts its starts, so that what was planned for an earlier one does not touch this one."""

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import requests
 from docker.errors import NotFound
 
-from adapters.docker.client import PROJECT_LABEL, EngineClient
+from adapters.docker.client import PROJECT_LABEL, SERVICE_LABEL, EngineClient
 from adapters.docker.engine import DockerEngine
 from adapters.docker.events import Events, EventStream
 from tests.simulation import kernel
@@ -179,7 +179,11 @@ class Api:
 
     def create_container_from_config(self, body: dict[str, Any], name: str) -> dict[str, str]:
         self.reach("create")
-        return {"Id": self._engine.create(name, body).container_id}
+        container = self._engine.create(name, body)
+        # One beside another gets that one's name later.
+        labels = container.labels
+        container.put_back = name == f"{labels.get(PROJECT_LABEL)}-{labels.get(SERVICE_LABEL)}-1"
+        return {"Id": container.container_id}
 
     def connect_container_to_network(self, container_id: str, network: str, **point: Any) -> None:
         self.reach("connect")

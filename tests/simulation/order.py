@@ -28,7 +28,7 @@ class OrderChecks:
         service, project = container.labels.get(SERVICE_LABEL, ""), container.labels.get(PROJECT_LABEL)
         if project != NAME:
             self._fail(Sentence.FOREIGN, f"{who} would {change} {container.name} of {project}.")
-        elif change in ("start", "restart") and who != "answer":
+        elif change in ("start", "restart") and who != "answer" and not (container.put_back and not container.life):
             now = self._world.clock.now()
             since = now - (_RECOVERY_KNOWS if who == "agent" else _LATELY)
             for other in self._needs(service):

@@ -26,7 +26,10 @@ class Sentence(StrEnum):
     UNDONE = "An update that failed and could be rolled back leaves images and names as before, and what served serves."
     NEWEST = "An update that succeeds runs the newest images that are not held back."
     GOES_BACK = "A rollback that succeeds runs the newest proven images that differ from those before it."
-    ORDER = "A service is started once what it needs has served, and stopped before that is."
+    ORDER = (
+        "A service is started once what it needs has served, and stopped before that is; "
+        "what is put back as it was before waits for nothing."
+    )
     DEATH_RECORDED = "A death by itself that recovery sees is recorded once."
     RECOVERED = "What a recovery calls mended has served by its end."
     RECOVERY_ENDS = "Each attempt of a recovery has an end on record, also where its process was killed."

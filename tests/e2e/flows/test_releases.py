@@ -143,7 +143,7 @@ async def test_a_failed_start_puts_back_what_ran_before_it_was_known(place: Plac
 
     assert place.containers(running=True) == ["base"]
     assert "touch /tmp/well" in inspect(place, "base", "{{.Config.Cmd}}")
-    assert "put back as before base" in last(place).details["undone"]
+    assert "put back as before: base" in last(place).details["undone"]
 
 
 async def test_a_failed_start_leaves_stopped_what_a_person_had_stopped(place: Place) -> None:
@@ -158,7 +158,7 @@ async def test_a_failed_start_leaves_stopped_what_a_person_had_stopped(place: Pl
     assert place.containers() == ["base"]
     assert place.containers(running=True) == []
     assert "touch /tmp/well" in inspect(place, "base", "{{.Config.Cmd}}")
-    undone = "stopped, as it was before: removed good; put back as before base"
+    undone = "stopped, as it was before: removed good; put back as before: base"
     assert last(place).details["undone"] == undone
 
 
