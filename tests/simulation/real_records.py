@@ -115,8 +115,8 @@ _NUMBERED = re.compile(r"\b([a-z]+-\d{8}-\d{6}|T-\d{6})-[0-9a-f]+")
 _RESTARTS = re.compile(r"(?<=restarted )\d+ times?")
 _BEGUN = ("created", "running")
 """States of a replaced container, which is started beside the operation that then looks at it."""
-_CUT_OFF = frozenset({f"exit code {KILLED}", "exit code -1: cannot exec in a stopped state: unknown"})
-"""What a health check says that the end of its container cut off, or met."""
+_CUT_OFF = re.compile(rf"exit code ({KILLED}|-1: .*\bexec\b.*)")
+"""What a health check says that the end of its container cut off, or met: the engine could not run it there."""
 _LONG_ID = re.compile(r"\b[0-9a-f]{12,64}\b")
 
 
@@ -152,7 +152,7 @@ class Normalizer:
                 return [row for row, _ in groupby(rows)]
             if path.endswith(".probe_outputs"):
                 # As often it was checked, and the end of the container may have cut a check off.
-                return sorted(set(rows) - _CUT_OFF)
+                return sorted({row for row in rows if not _CUT_OFF.fullmatch(row)})
             return rows
         if path.endswith("changes.previous_state") and value in _BEGUN:
             return " or ".join(_BEGUN)

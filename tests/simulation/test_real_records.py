@@ -44,7 +44,13 @@ def test_what_is_not_the_same_event_stays_different() -> None:
 
 
 def test_a_health_check_that_meets_the_end_of_its_container_is_left_out_and_no_other() -> None:
-    results = ["exit code 137", "exit code -1: cannot exec in a stopped state: unknown", "exit code -1", "exit code 1"]
+    results = [
+        "exit code 137",
+        "exit code -1: cannot exec in a stopped state: unknown",
+        "exit code -1: OCI runtime exec failed: exec failed: unable to start container process: unknown",
+        "exit code -1",
+        "exit code 1",
+    ]
     records: Records = {"errors": [{"evidence": {"probe_outputs": results}}]}
     row = Normalizer({}).apply(records)["errors"][0]
     assert row["evidence"]["probe_outputs"] == ["exit code -1", "exit code 1"]
