@@ -23,6 +23,17 @@ class WaterfallBar:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedBar:
+    """A bar within its operation: `left` and `width` in thousandths of that, `after_seconds` since that began."""
+
+    bar: WaterfallBar
+    left: int
+    width: int
+    after_seconds: float
+    took_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OperationView:
     """An operation with its records, why it ended as it did, and what took how long.
 

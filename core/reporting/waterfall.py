@@ -1,19 +1,15 @@
-"""Say what took time in an operation, and draw it as bars below each other."""
+"""Say what took time in an operation, as bars below each other."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from html import escape
 
-from core.common.safe_text import printable, shorten
-from models.operation_view import WaterfallBar
+from models.operation_view import PlacedBar, WaterfallBar
 from models.operations import Operation, OperationStep, StateChange
 from models.overview import VerdictLevel
 
-_ROW, _TOP, _NAMES, _WIDTH, _TIMES = 24, 22, 200, 720, 64
-_LONGEST_NAME = 30
-_THINNEST = 2.0
+_WHOLE, _THINNEST = 1000, 4
 _BAD = frozenset({"failed", "unhealthy", "stopped", "exited", "dead"})
 _TOOK = "took_seconds"
 
@@ -30,32 +26,10 @@ def bars_of(
     return tuple(sorted(bars, key=lambda bar: (bar.begins, bar.ends)))
 
 
-def draw_waterfall(bars: Sequence[WaterfallBar], begins: datetime, ends: datetime, name: str) -> str:
-    """The SVG element of a waterfall over the time of an operation. `name` is the id of the element."""
-    height = _TOP + len(bars) * _ROW + 4
+def place_bars(bars: Sequence[WaterfallBar], begins: datetime, ends: datetime) -> tuple[PlacedBar, ...]:
+    """The bars with their places within the time of an operation, whose clock may have differed from theirs."""
     whole = max((ends - begins).total_seconds(), 0.001)
-    room = _WIDTH - _NAMES - _TIMES
-    head = (
-        f'<svg id="{name}" class="waterfall" viewBox="0 0 {_WIDTH} {height}" role="img" aria-labelledby="{name}-text">'
-    )
-    parts = [head, f'<title id="{name}-text">{_safe(describe_bars(bars, begins))}</title>']
-    for share in (0.0, 0.5, 1.0):
-        x = round(_NAMES + share * room, 1)
-        anchor = {0.0: "start", 1.0: "end"}.get(share, "middle")
-        parts.append(f'<line class="grid" x1="{x}" y1="{_TOP - 6}" x2="{x}" y2="{height}"/>')
-        parts.append(f'<text x="{x}" y="11" text-anchor="{anchor}">{share * whole:.1f} s</text>')
-    for number, bar in enumerate(bars):
-        parts.append(_bar(bar, number, (bar.begins - begins).total_seconds() / whole, whole, room))
-    return "".join([*parts, "</svg>"])
-
-
-def describe_bars(bars: Iterable[WaterfallBar], begins: datetime) -> str:
-    """What a waterfall shows, for readers who do not see it."""
-    sentences = (
-        f"{bar.name}: {_seconds(bar):.1f} s, from {max(0.0, (bar.begins - begins).total_seconds()):.1f} s."
-        for bar in bars
-    )
-    return " ".join(sentences) or "Nothing was timed."
+    return tuple(_place(bar, begins, whole) for bar in bars)
 
 
 def detail_in_words(step: OperationStep) -> str:
@@ -108,22 +82,8 @@ def _of_services(operation: Operation, changes: Iterable[StateChange]) -> Iterab
         )
 
 
-def _bar(bar: WaterfallBar, number: int, share: float, whole: float, room: float) -> str:
-    y = _TOP + number * _ROW
-    x = round(_NAMES + min(1.0, max(0.0, share)) * room, 1)
-    width = round(max(_THINNEST, min(_seconds(bar) / whole * room, _NAMES + room - x)), 1)
-    title = f"{bar.name}: {_seconds(bar):.1f} s. {bar.detail}".strip()
-    return (
-        f'<g class="bar {bar.kind} {bar.level}"><title>{_safe(title)}</title>'
-        f'<text class="name" x="0" y="{y + 14}">{_safe(shorten(bar.name, _LONGEST_NAME))}</text>'
-        f'<rect x="{x}" y="{y + 3}" width="{width}" height="14" rx="3"/>'
-        f'<text x="{_WIDTH}" y="{y + 14}" text-anchor="end">{_seconds(bar):.1f} s</text></g>'
-    )
-
-
-def _seconds(bar: WaterfallBar) -> float:
-    return (bar.ends - bar.begins).total_seconds()
-
-
-def _safe(text: str) -> str:
-    return escape(printable(text))
+def _place(bar: WaterfallBar, begins: datetime, whole: float) -> PlacedBar:
+    after, took = (bar.begins - begins).total_seconds(), (bar.ends - bar.begins).total_seconds()
+    left = round(min(max(after / whole, 0.0), 1.0) * (_WHOLE - _THINNEST))
+    width = min(max(round(took / whole * _WHOLE), _THINNEST), _WHOLE - left)
+    return PlacedBar(bar=bar, left=left, width=width, after_seconds=max(0.0, after), took_seconds=took)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 
-from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 
-from core.reporting.waterfall import draw_waterfall
+from core.reporting.waterfall import place_bars
 from flows.page.releases import operated
 from flows.page.rendering import render
 from tasks.reporting.operation_view import read_operation_view
@@ -33,9 +32,10 @@ def operation(request: Request) -> Response:
     view = read_operation_view(request.path_params["operation"])
     ends = max((bar.ends for bar in view.bars), default=view.at)
     begun = view.details.operation
-    drawn = draw_waterfall(view.bars, begun.started_at, begun.ended_at or max(view.at, ends), "waterfall")
-    # It escapes what it draws.
-    return render(request, "operation.html.j2", view=view, waterfall=Markup(drawn), command=_command(request))  # noqa: S704
+    ended = begun.ended_at or max(view.at, ends)
+    placed = place_bars(view.bars, begun.started_at, ended)
+    whole = (ended - begun.started_at).total_seconds()
+    return render(request, "operation.html.j2", view=view, bars=placed, whole=whole, command=_command(request))
 
 
 def _command(request: Request) -> str:

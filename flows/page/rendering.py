@@ -28,6 +28,7 @@ STATIC = Path(__file__).parent / "static"
 BASE = "/roas"
 """Where the server mounts the page."""
 
+_COMMAND = re.compile(r"(?:^|(?<=: ))(?:docker|roas|make|git|restic|prefect) .+", re.DOTALL)
 _WITH_TENTHS = 10
 """Seconds."""
 
@@ -70,6 +71,7 @@ def templates() -> Environment:
         "code": _code,
         "detail_in_words": detail_in_words,
         "duration": _duration,
+        "split_command": _split_command,
         "segment": lambda text: quote(text, safe=""),
         "size": size_in_words,
         "words": lambda text: str(text).replace("_", " "),
@@ -94,6 +96,12 @@ def _code(text: str) -> Markup:
     """A text with what stands between backticks, a command or a name, in letters of its own."""
     # It is escaped first, and no markup has a backtick.
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(printable(text)))))  # noqa: S704
+
+
+def _split_command(step: str) -> tuple[str, str]:
+    """What a step says, and the command that it ends with, where it has one."""
+    found = _COMMAND.search(step)
+    return (step, "") if found is None else (step[: found.start()].strip(), found[0])
 
 
 def _svg(plot: Plot, name: str) -> Markup:

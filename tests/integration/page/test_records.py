@@ -79,7 +79,7 @@ def test_a_restore_names_its_snapshot_and_what_to_know_of_its_data(text: ReadPag
 
     page = text(_failed("restore", {"restore": "s-1", "proof": "not rehearsed", "data": data}))
 
-    assert "Snapshot to put back: <code>s-1</code>, not rehearsed" in page
+    assert "Snapshot to put back: s-1, not rehearsed" in page
     assert data in page
     assert "How it was rolled back" not in page
 
