@@ -47,7 +47,6 @@ class DataActors:
         snapshots = await self._actors.ask(lambda: open_stores().snapshots.list_for(NAME))
         whole = [taken.snapshot_id for taken in snapshots if taken.state is SnapshotState.WHOLE]
         chosen = whole[action.number % len(whole)] if whole and action.number % 3 else None
-        self.ledger.chosen |= {chosen} if chosen else set()
         await self._actors.operate("restore", snapshot=chosen)
 
     async def _rollback(self, _: Action) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -52,7 +53,6 @@ class DataLedger:
         self._forgotten: set[str] = set()
         self._before: dict[str, dict[int, float]] = {}
         """What was expected until a snapshot was put back that a person chose."""
-        self.chosen: set[str] = set()
         self.on_load: Callable[[], None] = lambda: None
         """Called once a part is put back."""
         self._current = ""
@@ -65,6 +65,8 @@ class DataLedger:
         self._loads_of: set[int] = set()
         """The attempts that put a part back."""
         self._begun: set[int] = set()
+        self._told: set[tuple[str, int]] = set()
+        """The images that serve on a newer schema, with that, of which somebody was told."""
         self._touched_at = float("inf")
         """When the first part was put back of what is not settled yet."""
         programs = world.snapshot_programs
@@ -93,8 +95,10 @@ class DataLedger:
         return {} if data is None else {row.number: row.written_at for row in data.rows}
 
     def _look(self) -> None:
+        """Note what was written. While parts are put back, what is older came with them, and may go with them again."""
+        since = 0.0 if math.isinf(self._touched_at) else self._touched_at
         for volume, expected in self._expected.items():
-            expected |= self._rows(volume)
+            expected |= {number: at for number, at in self._rows(volume).items() if at >= since}
 
     # What the product does
 
@@ -117,11 +121,16 @@ class DataLedger:
         if volume not in self._expected or snapshot_id != self._current:
             return
         self._put_back.add(volume)
+        if self._put_back == set(self._saved[snapshot_id].rows):
+            self._note_put_back(snapshot_id)
+        # It may kill the process that puts back, and what follows is not done.
         self.on_load()
+
+    def _note_put_back(self, snapshot_id: str) -> None:
+        """All parts of a snapshot are put back."""
         saved = self._saved[snapshot_id]
-        if self._put_back != set(saved.rows):
-            return
-        if saved.manifest["reason"] != "safety" or snapshot_id in self.chosen:
+        taken_by = None if saved.taker is None else self._attempts.get(saved.taker.pid)
+        if taken_by is None or taken_by != self._attempt:
             # A person confirmed that what came since is lost, unless it is undone.
             self._before = dict(self._expected)
             self._expected |= {name: self._rows(name) for name in saved.rows}
@@ -233,7 +242,11 @@ class DataLedger:
                 self._ledger.fail(Sentence.ROWS_KEPT, f"{kind} to {target} lost {len(lost)} rows of {volume}.")
             # A person confirmed that what came since is lost.
             self._expected[volume] = now
-        self._touched_at = float("inf")
+        self._settle()
+
+    def _settle(self) -> None:
+        """What was put back stays, or is as before."""
+        self._touched_at, self._before = float("inf"), {}
 
     def _check_undone(self, kind: str, record: Operation, *, has_loaded: bool) -> None:
         if self.is_mixed:
@@ -254,7 +267,7 @@ class DataLedger:
             self._expected[volume] = {
                 number: at for number, at in expected.items() if number in now or at < self._touched_at
             }
-        self._touched_at = float("inf")
+        self._settle()
 
     def _check_rows(self, what: str) -> None:
         if self.is_mixed or self._begun:
@@ -267,9 +280,11 @@ class DataLedger:
                 )
 
     async def check_readable(self, actors: Any, what: str) -> None:
-        """Whether somebody is told where code serves on data that it cannot read."""
+        """Whether somebody is told where code serves on data that it cannot read: once, as long as that lasts."""
         blind = cannot_read(self._world)
-        if not blind or self.is_mixed or self._ledger.is_busy:
+        pairs = {(container.version.image_id, newest) for container, newest in blind}
+        self._told &= pairs
+        if pairs == self._told or self.is_mixed or self._ledger.is_busy:
             return
         recorded = await actors.look()
         tickets = await actors.ask(lambda: list(open_stores().tickets.find(environment=NAME)))
@@ -279,6 +294,7 @@ class DataLedger:
         if not is_said and not any(ticket.state is TicketState.OPEN for ticket in tickets):
             names = [f"{container.name} (schema {container.version.schema} of {newest})" for container, newest in blind]
             self._ledger.fail(Sentence.READABLE, f"After {what} {', '.join(names)} serves, and nothing says so.")
+        self._told = pairs
 
     async def check_calm(self, actors: Any) -> DataSnapshot | None:
         """Compare after a while without events; the snapshot that is half put back."""
