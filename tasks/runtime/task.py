@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from prefect import Task
@@ -26,12 +26,18 @@ R = TypeVar("R")
 _OF_PREFECT = frozenset({"return_state", "wait_for"})
 
 
-async def finish_even_so(doing: Awaitable[R]) -> R:
-    """Wait for the end of what was begun also where this is cancelled, and be cancelled then."""
+async def finish_even_so(doing: Awaitable[R], when_cancelled: Callable[[], None] = lambda: None) -> R:
+    """Wait for the end of what was begun also where this is cancelled, and be cancelled then.
+
+    `when_cancelled` is called before that wait.
+    """
     future = asyncio.ensure_future(doing)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
+        # Its error has no caller any more, and the loop would report it with a traceback.
+        future.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        when_cancelled()
         await asyncio.wait({future})
         raise
 

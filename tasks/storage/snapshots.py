@@ -55,7 +55,7 @@ from tasks.deployment.services import inspect_application, read_injected_files
 from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import EFFECT, retry_read, retry_write
 from tasks.runtime.stores import open_stores
-from tasks.runtime.task import task
+from tasks.runtime.task import finish_even_so, task
 from tasks.storage.repository import repository_of, settings_of, snapshots_folder
 
 log = logging.getLogger("roas")
@@ -374,13 +374,7 @@ def parts_declared(environment: Environment, snapshot: DataSnapshot) -> list[Sav
 async def call_in_thread(call: Callable[[Limit], T], seconds: float) -> T:
     """Call in a thread; where no caller waits any more, the programs that it runs end."""
     limit = Limit(seconds)
-    doing = asyncio.create_task(asyncio.to_thread(call, limit))
-    try:
-        return await asyncio.shield(doing)
-    except asyncio.CancelledError:
-        limit.cancelled.set()
-        await asyncio.wait({doing})
-        raise
+    return await finish_even_so(asyncio.to_thread(call, limit), limit.cancelled.set)
 
 
 async def _injected_files(project: Project, application: Application, service: str) -> tuple[InjectedFile, ...]:

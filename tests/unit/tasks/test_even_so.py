@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -34,3 +35,23 @@ async def test_its_answer_and_its_error_reach_the_caller() -> None:
     assert await finish_even_so(answer(1)) == 1
     with pytest.raises(ZeroDivisionError):
         await finish_even_so(answer(0))
+
+
+async def test_the_error_of_what_lost_its_caller_is_reported_by_no_loop() -> None:
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["message"]))
+    begun, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def fail() -> None:
+        begun.set()
+        await cancelled.wait()
+        raise ValueError
+
+    caller = asyncio.create_task(finish_even_so(fail(), cancelled.set))
+    await begun.wait()
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    del caller
+    gc.collect()
+    assert reported == []
