@@ -49,6 +49,7 @@ from tasks.deployment.operations import (
     let_run,
     mark_interrupted,
     operation_of,
+    overtaking,
     record_step,
     take_up,
 )
@@ -238,8 +239,8 @@ async def record_operation(
         EnvironmentBusyError: Another operation holds the environment and did not end within
             `wait_seconds`; recorded as a failure too, unless an operation was to be taken up again.
         LeaseLostError: Another operation took the environment, because the lease of this one had expired.
-        BadInputError: The operation of this id has ended, and not by an interruption; or a run of a deployment
-            names Compose files.
+        BadInputError: The operation of this id has ended, and not by an interruption, or was overtaken by a later one;
+            or a run of a deployment names Compose files.
     """
     refuse_compose_files_of_deployments(request.compose_files or ())
     await refuse_elsewhere(environment)
@@ -319,6 +320,13 @@ async def _recorder(
         operation = None
     if operation is not None:
         refuse_resume(operation)
+        if (later := await overtaking(operation)) is not None:
+            # Its steps, and the images that it would give names back to, are those of before.
+            raise BadInputError(
+                f"Deployment {operation.deployment_id} is overtaken: the {later.kind} {later.deployment_id} succeeded "
+                "since;",
+                advice=f"start again: roas {operation.kind} {operation.environment}.",
+            )
     # It sorts by time, and two operations of one second differ.
     new = f"{environment}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     deployment_id = None if retried else request.deployment_id

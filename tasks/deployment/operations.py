@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import takewhile
 from uuid import UUID
 
 import httpx
@@ -179,6 +180,21 @@ async def operation_of(environment: str, deployment_id: str | None, earlier_run:
         return operation or (stores.operations.find(deployment_id) if deployment_id else None)
 
     return await asyncio.to_thread(find)
+
+
+@retry_read
+async def overtaking(operation: Operation) -> Operation | None:
+    """The newest start, update, rollback or restore that was recorded after an operation and succeeded, else None."""
+    recorded = await asyncio.to_thread(open_stores().operations.latest_recorded, operation.environment)
+    later = takewhile(lambda other: other.deployment_id != operation.deployment_id, recorded)
+    return next(
+        (
+            other
+            for other in later
+            if other.operation_type is OperationType.START and other.status is OperationStatus.SUCCESS
+        ),
+        None,
+    )
 
 
 @retry_write

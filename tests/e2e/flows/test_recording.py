@@ -329,6 +329,24 @@ async def test_an_interrupted_operation_is_taken_up_with_what_it_had_finished(pl
         await run_operation(act, deployment_id="test-1")
 
 
+async def test_an_interrupted_operation_is_not_taken_up_after_a_later_one_that_succeeded(place: Place) -> None:
+    place.declare("redis:\n  image: none\n")
+
+    async def act(_: OperationRecorder) -> None:
+        pass
+
+    begun = Operation(
+        deployment_id="test-1", operation_type=START, environment="test", status=OperationStatus.RUNNING,
+        started_at=datetime.now(UTC) - timedelta(hours=1),
+    )  # fmt: skip
+    open_stores().operations.begin(begun)
+    await run_operation(act)
+    later = next(one.deployment_id for one in open_stores().operations.history() if one.deployment_id != "test-1")
+
+    with pytest.raises(BadInputError, match=f"test-1 is overtaken: the start {later} succeeded since"):
+        await run_operation(act, deployment_id="test-1")
+
+
 async def test_an_operation_that_is_run_elsewhere_is_not_taken_up(place: Place) -> None:
     place.declare("redis:\n  image: none\n")
     stores = open_stores()
