@@ -167,6 +167,11 @@ def proves_data(runs: Sequence[HookRun] | None, begun: Sequence[str]) -> bool:
     return not begun and bool(runs) and all(run.ok for run in runs or ())
 
 
+def later_data_warning(release_id: str) -> str:
+    """Say that data may have changed since a release that runs again."""
+    return f"data may have changed: a version after release {release_id} may have used it"
+
+
 def data_warning(runs: Sequence[HookRun], begun: Sequence[str], snapshots: Sequence[SnapshotRecord] = ()) -> str:
     """Say that data may have changed, where a hook before the change of containers had begun; else nothing.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from dataclasses import dataclass, field
 
 from prefect import flow
 from pydantic import Field
 
-from core.deployment.hooks import proof_of_rollback, proves_data
+from core.deployment.hooks import later_data_warning, proof_of_rollback, proves_data
 from core.deployment.plan import refuse_paused
 from core.deployment.release import differences, is_there
 from core.storage.snapshots import choose_snapshot, proof_of, snapshot_of_release
@@ -27,6 +28,7 @@ from flows.execution.going_back import (
     remember,
 )
 from flows.execution.hook_checks import check_after_rollback
+from flows.execution.interrupted_fetch import settle_interrupted
 from flows.operation.recorder import ROLLING_BACK, OperationRequest
 from flows.operation.steps import Step, operate, turn_back
 from flows.recovery.escalate import escalate
@@ -40,6 +42,7 @@ from models.records import Release
 from models.results import OperationResult, ServiceStart
 from models.snapshots import DataSnapshot
 from tasks.deployment.configuration import refuse_broken_proxies
+from tasks.deployment.images import restore_names
 from tasks.deployment.release import choose_release, held_back_since, may_have_changed_data, services_with_other_files
 from tasks.deployment.services import inspect_application, proven_releases, read_application, snapshot_containers
 from tasks.storage.repository import settings_of
@@ -51,6 +54,8 @@ _WANTED = "release"
 """Step of a rollback: which release it brings back, also where it is taken up again."""
 _RAN = "ran before"
 """Step of a rollback: the proven release that ran before it; without detail where none did."""
+_NAMES = "names before an interrupted fetch"
+"""Step of a rollback: what names referred to before an interrupted update fetched images that containers use."""
 _DATA_OF = "data of"
 """Step of a rollback with data: which snapshot it puts back, also where it is taken up again."""
 
@@ -99,6 +104,8 @@ class ReleaseRollback(Change):
     target: Release = field(init=False)
     releases: list[Release] = field(init=False)
     """The proven ones, the newest first."""
+    names_before: dict[str, str] = field(default_factory=dict)
+    """Of an interrupted update whose images containers use: what their names referred to before it fetched them."""
     data: DataRestore = field(default_factory=DataRestore)
     snapshot: DataSnapshot = field(init=False)
     released: Application = field(init=False)
@@ -162,6 +169,13 @@ async def find_what_ran(rollback: ReleaseRollback) -> str:
     return ran.release_id if ran is not None else ""
 
 
+async def settle_names(rollback: ReleaseRollback) -> str:
+    """Give names back that an interrupted update moved: those of images that containers use once another one serves."""
+    detail = rollback.recorder.step_detail(_NAMES)
+    rollback.names_before = json.loads(detail) if detail else await settle_interrupted(rollback.recorder)
+    return json.dumps(rollback.names_before)
+
+
 async def note_choice(rollback: ReleaseRollback) -> None:
     """Put into the record what the rollback changes.
 
@@ -223,7 +237,7 @@ async def check_release(rollback: ReleaseRollback) -> None:
     runs = await check_after_rollback(rollback.recorder, rollback.released)
     changed = not rollback.with_data and await may_have_changed_data(environment, target)
     if changed and not proves_data(runs, ()):
-        rollback.record.data = f"data may have changed: a version after release {target.release_id} may have used it"
+        rollback.record.data = later_data_warning(target.release_id)
     proof = proof_of_rollback(len(rollback.starts), environment.hooks, runs, data_changed=changed)
     rollback.proof = f"release {target.release_id} serves again: {'; '.join((proof, *describe_kept(rollback.record)))}"
     if failed := next((run for run in runs if not run.ok and not run.warns), None):
@@ -239,6 +253,12 @@ async def keep_release(rollback: ReleaseRollback) -> None:
     """Keep what runs now as a proven release."""
     target = rollback.target
     await keep_proven(rollback.recorder, rollback.released, target.compose, of=target)
+
+
+async def give_used_names_back(rollback: ReleaseRollback) -> None:
+    """Let the next start take no image that an interrupted update fetched, and that no start has proven."""
+    if moved := await restore_names(rollback.project, rollback.names_before):
+        rollback.record.image_names_restored = tuple(moved)
 
 
 async def put_data_back(rollback: ReleaseRollback) -> None:
@@ -262,12 +282,14 @@ ROLLBACK: tuple[Step[ReleaseRollback], ...] = (
     Step(_WANTED, choose, looks=True),
     Step(_RAN, find_what_ran, looks=True),
     Step(FOUND, remember, looks=True),
+    Step(_NAMES, settle_names),
     Step("note the choice", note_choice, looks=True),
     Step(_DATA_OF, choose_data, when=_has_data),
     Step("bring the release back", bring_back, looks=True),
     Step("settle data", lambda run: run.data.settle(run.recorder), when=_has_data),
     Step("check the release", check_release),
     Step("keep release", keep_release),
+    Step("give image names back", give_used_names_back),
 )
 """A rollback that a person asks for."""
 
