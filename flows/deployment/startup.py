@@ -15,9 +15,10 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import Field
 
+from core.deployment.hooks import later_data_warning
 from core.deployment.images import unplanned_services
 from core.deployment.plan import plan_id, refuse_paused, start_waves
-from core.deployment.release import Document, replaced_services
+from core.deployment.release import Document, is_there, replaced_services
 from core.deployment.update import narrow_plan, update_scope
 from core.deployment.validate import refused_service, validate
 from core.reporting.timing import Phase
@@ -42,7 +43,7 @@ from tasks.deployment.images import fetch_images, image_names, keep_equal_images
 from tasks.deployment.operations import record_validation
 from tasks.deployment.proxies import answers_through, prove_through
 from tasks.deployment.proxy_trials import refuse_lost_routes
-from tasks.deployment.release import changed_variables
+from tasks.deployment.release import changed_variables, may_have_changed_data
 from tasks.deployment.services import (
     PlannedStart,
     create_containers,
@@ -265,6 +266,22 @@ async def prove(start: Start) -> None:
         await prove_through(start.project, application, changed, start.answered)
 
 
+def may_run_earlier(start: Start) -> bool:
+    """Whether something else may run now than the last proven release, as names of images say."""
+    return start.release is not None and not all(service.kept for service in start.services)
+
+
+async def warn_of_later_data(start: Start) -> None:
+    """Say where this start brought an earlier release back, and a later version may have changed its data."""
+    states, releases = await asyncio.gather(inspect_application(start.project), proven_releases(start.environment.name))
+    running = next((release for release in releases if is_there(release, states)), None)
+    if running is None or running == releases[0]:
+        return
+    if await may_have_changed_data(start.environment, running):
+        start.record.data = later_data_warning(running.release_id)
+        log.warning("%s", start.record.data)
+
+
 async def keep_release(start: Start) -> None:
     """Keep what runs now as a proven release, and settle the errors of earlier starts."""
     if start.template is not None:
@@ -294,6 +311,7 @@ START: tuple[Step[Start], ...] = (
     Step(CREATED, create, Phase.CREATE),
     Step("start in order", start_services, Phase.SERVICES),
     Step("prove", prove, Phase.PROOF),
+    Step("warn of data", warn_of_later_data, when=may_run_earlier),
     Step("keep release", keep_release),
 )
 """A start."""
