@@ -202,6 +202,22 @@ async def test_after_a_killed_update_that_is_left_the_next_one_ends_well(
         check_images(place, dead, dead.after)
 
 
+async def test_a_rollback_after_a_killed_update_gives_back_the_names_that_it_had_moved(
+    place: Place,  # noqa: F811
+    images: Registry,
+) -> None:
+    dead = await killed(place, images, "rolled-back", KILLS["while the last service is proven"])
+
+    done = roas("rollback", "test")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    check_images(place, dead, dead.before)
+    overtaken = roas("resume", dead.deployment_id)
+    assert (overtaken.returncode, "is overtaken: the rollback" in overtaken.stderr) == (2, True), overtaken.stderr
+    await startup("test")
+    check_images(place, dead, dead.before)
+
+
 def declare(place: Place, version: str, *, top: str = "touch /tmp/well; exec sleep 600") -> None:  # noqa: F811
     """Two services of a version, one behind the other."""
     more = {"labels": f"{{version: '{version}'}}", "pull_policy": "never"}
