@@ -131,7 +131,9 @@ class Actors:
         self._ledger.end_operation(kind, run, recorded, await self._releases())
         if self._data is not None:
             self._data.ledger.end(kind, run, recorded)
-            await self._data.ledger.check_readable(self, kind)
+            if end is not None:
+                # One that was killed says nothing itself.
+                await self._data.ledger.check_readable(self, kind)
 
     async def run_beside(self, kind: str, work: Callable[[], Coroutine[Any, Any, Any]]) -> Run:
         """Begin what is no operation of its own, as a command does."""
