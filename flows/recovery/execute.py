@@ -29,7 +29,7 @@ from flows.operation.steps import Run, Step, go_back, run_steps
 from flows.recovery.diagnose import IncidentContext, health_now, services_down
 from models.compose import Application
 from models.errors import RecordedError, Strategy
-from models.failures import ActionRefusedError, NotFoundError, RoasError
+from models.failures import ActionRefusedError, HalfRestoredError, NotFoundError, RoasError
 from models.health import UNHEALTHY_STATES, ServiceHealth
 from models.metrics import DependencyType
 from models.operations import RECOVERY_OF, Runner
@@ -48,6 +48,7 @@ from tasks.recovery.records import past_recoveries, read_attempt, span_of_operat
 from tasks.runtime.plain_tasks import makes_task_runs
 from tasks.runtime.project import Project
 from tasks.runtime.traces import describe_span, link_span, separate_trace, span
+from tasks.storage.restores import refuse_half_restored
 
 log = logging.getLogger("roas")
 
@@ -60,7 +61,7 @@ _ROLLBACK = "flows.deployment.rollback.rollback"
 _ASK_WITHIN_SECONDS = 20.0
 _DAY = timedelta(days=1)
 _STARTS = frozenset({StepSpec.START, StepSpec.RESTART, StepSpec.RECREATE, StepSpec.JOIN})
-"""Steps after which a service may have another address."""
+"""Steps after which a service runs anew, and may have another address."""
 
 _CUT_OFF = "its runner ended in the middle of it; it is not done again"
 
@@ -110,6 +111,7 @@ async def execute(case: Case, attempt: RecoveryPlan | RecoveryExecution) -> Reco
             )
         if isinstance(attempt, RecoveryPlan):
             ready = await _prepare(case, attempt, diagnosed)
+            await _refuse_half_restored(case, ready)
             # Another process may have held the environment until now, for a person who stopped the service.
             if (wish := await case.objection(case.service, False)) is not None:
                 raise ActionRefusedError(wish)
@@ -121,11 +123,26 @@ async def execute(case: Case, attempt: RecoveryPlan | RecoveryExecution) -> Reco
         if attempt.ended_at is not None and attempt.ended_at != before.ended_at:
             log.info("recovery %s was ended by another process meanwhile", attempt.attempt_id)
             return attempt
+        await _refuse_half_restored(case, attempt)
         steps = without_lost_starts(attempt.steps, await inspect_application(case.project))
         if len(steps) < len(attempt.steps):
             log.warning("%s failed again after recovery %s had started it", case.service, attempt.attempt_id)
         again = replace(attempt, runner=case.runner, ended_at=None, success=None, final_status="running", steps=steps)
         return await _run_attempt(case, replace(again, manual_intervention_required=False))
+
+
+async def _refuse_half_restored(case: Case, execution: RecoveryExecution) -> None:
+    """Start nothing on data of which a part is put back and another is not: it would write to them.
+
+    Raises:
+        ActionRefusedError: They are; the advice says how that goes on.
+    """
+    if case.project.environment.data is None or not any(step.doing in _STARTS for step in execution.planned):
+        return
+    try:
+        await refuse_half_restored(case.project.environment.name)
+    except HalfRestoredError as error:
+        raise ActionRefusedError(error.what.rstrip(";"), advice=error.advice) from error
 
 
 async def _prepare(case: Case, plan: RecoveryPlan, diagnosed: datetime) -> RecoveryExecution:
