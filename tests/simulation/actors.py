@@ -22,7 +22,7 @@ from flows.storage.restore import restore
 from models.audit import Actor
 from models.failures import RoasError
 from models.hosts import HostIdentity
-from models.operations import Operation
+from models.operations import Operation, OperationStatus
 from models.records import Release
 from models.recovery import Choice, Ticket, TicketState
 from tasks.deployment.release import lift_images
@@ -43,6 +43,7 @@ from tests.simulation.world import NAME, Run, World, plain
 
 _SUPERVISOR_SECONDS = 2.0
 _NEW_VERSION = 0.5
+_RESUMES = 0.6
 _FLOWS: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
     "start": plain(startup),
     "stop": plain(stop),
@@ -64,6 +65,8 @@ class Actors:
         self._reader = kernel.Process(1, "reader")
         self._agent: Run | None = None
         self._operation: Run | None = None
+        self._asked: dict[str, dict[str, Any]] = {}
+        """With which parameters each flow run was begun."""
         self._numbers = dict.fromkeys((shape.name for shape in world.shapes), 1)
         self._others: set[asyncio.Task[None]] = set()
         self._calm = Calm(world, ledger, self)
@@ -108,14 +111,17 @@ class Actors:
 
     # People
 
-    async def operate(self, kind: str, **parameters: Any) -> Run:
-        """Begin an operation, as a command does."""
-        releases = await self._releases()
-        run = self._world.begin(kind, lambda: _FLOWS[kind](NAME, asked_by="ann", **parameters))
+    async def operate(self, kind: str, *, retried: Operation | None = None, **parameters: Any) -> Run:
+        """Begin an operation, as a command does, or retry its flow run, as a person does in Prefect's UI."""
+        releases, run_id = await self._releases(), "" if retried is None else retried.record.flow_run_id
+        run = self._world.begin(kind, lambda: _FLOWS[kind](NAME, asked_by="ann", **parameters), run_id)
         self._operation = run
-        self._ledger.begin_operation(kind, run, releases, parameters.get("deployment_id"))
+        self._asked[run.process.flow_run_id] = parameters
+        goes_on = retried is not None and (retried.ended_at is None or bool(retried.record.interrupted))
+        taken_up = retried.deployment_id if retried is not None and goes_on else parameters.get("deployment_id")
+        self._ledger.begin_operation(kind, run, releases, taken_up)
         if self._data is not None:
-            self._data.ledger.begin(run, parameters.get("deployment_id"))
+            self._data.ledger.begin(run, taken_up)
         self.beside(self._await_operation(kind, run))
         self.beside(self._ledger.check_lease(self, run))
         return run
@@ -187,13 +193,21 @@ class Actors:
     async def _rollback(self, _: Action) -> None:
         await self.operate("rollback")
 
-    async def _resume(self, _: Action) -> None:
-        interrupted = next((row for row in await self.look() if row.ended_at is None or row.record.interrupted), None)
-        if interrupted is not None and self._ledger.kind_of(interrupted.deployment_id) is not None:
-            kind = self._ledger.kind_of(interrupted.deployment_id) or ""
-            await self.operate(
-                kind, deployment_id=interrupted.deployment_id, **({"now": True} if kind == "update" else {})
-            )
+    async def _resume(self, action: Action) -> None:
+        """Take up what was interrupted, by its command or by a retry of its run, which also begins anew what failed."""
+        retries, rows = action.share > _RESUMES, await self.look()
+        wanted = (OperationStatus.FAILED,) if retries else ()
+        chosen = next(
+            (row for row in rows if row.ended_at is None or row.record.interrupted or row.status in wanted), None
+        )
+        kind = self._ledger.kind_of(chosen.deployment_id) if chosen is not None else None
+        if chosen is None or kind is None:
+            return
+        if retries and (asked := self._asked.get(chosen.record.flow_run_id)) is not None:
+            await self.operate(kind, retried=chosen, **asked)
+        else:
+            more = {"now": True} if kind == "update" else {}
+            await self.operate(kind, deployment_id=chosen.deployment_id, **more)
 
     async def _interrupt(self, _: Action) -> None:
         self.interrupt_now()

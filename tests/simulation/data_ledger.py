@@ -65,8 +65,8 @@ class DataLedger:
         self._loads_of: set[int] = set()
         """The attempts that put a part back."""
         self._begun: set[int] = set()
-        self._told: set[tuple[str, int]] = set()
-        """The images that serve on a newer schema, with that, of which somebody was told."""
+        self._reported: set[tuple[str, int]] = set()
+        """The images that serve on a newer schema, with that, that a person has learnt of."""
         self._touched_at = float("inf")
         """When the first part was put back of what is not settled yet."""
         programs = world.snapshot_programs
@@ -280,11 +280,11 @@ class DataLedger:
                 )
 
     async def check_readable(self, actors: Any, what: str) -> None:
-        """Whether somebody is told where code serves on data that it cannot read: once, as long as that lasts."""
+        """Whether a person learns where code serves on data that it cannot read: once, as long as that lasts."""
         blind = cannot_read(self._world)
         pairs = {(container.version.image_id, newest) for container, newest in blind}
-        self._told &= pairs
-        if pairs == self._told or self.is_mixed or self._ledger.is_busy:
+        self._reported &= pairs
+        if pairs == self._reported or self.is_mixed or self._ledger.is_busy:
             return
         recorded = await actors.look()
         tickets = await actors.ask(lambda: list(open_stores().tickets.find(environment=NAME)))
@@ -294,7 +294,7 @@ class DataLedger:
         if not is_said and not any(ticket.state is TicketState.OPEN for ticket in tickets):
             names = [f"{container.name} (schema {container.version.schema} of {newest})" for container, newest in blind]
             self._ledger.fail(Sentence.READABLE, f"After {what} {', '.join(names)} serves, and nothing says so.")
-        self._told = pairs
+        self._reported = pairs
 
     async def check_calm(self, actors: Any) -> DataSnapshot | None:
         """Compare after a while without events; the snapshot that is half put back."""

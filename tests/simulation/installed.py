@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import Any
 
 import sqlalchemy as sa
+from prefect.runtime import flow_run
 
 from tests.simulation import kernel
 from tests.simulation.clock import Clock, VirtualTime, datetime_by
@@ -122,6 +123,21 @@ class _Files:
         return getattr(fcntl, name)
 
 
+class _FlowRun:
+    """What stands for the module `prefect.runtime.flow_run`: each process of an operation lives one."""
+
+    def get_id(self) -> str:
+        process = kernel.current.get()
+        return "" if process is None else process.flow_run_id
+
+    def get_run_count(self) -> int:
+        process = kernel.current.get()
+        return 0 if process is None else process.run_count
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(flow_run, name)
+
+
 class _System:
     """What stands for the module `os`: closed files have no locks."""
 
@@ -154,6 +170,7 @@ def install(clock: Clock, choices: random.Random, replaced: dict[str, Any]) -> N
         id(concurrent.futures.wait): kernel.wait_for_all,
         id(fcntl): _Files(),
         id(os): _System(),
+        id(flow_run): _FlowRun(),
     }
     for module in product_modules():
         for name, value in list(vars(module).items()):

@@ -41,6 +41,9 @@ class Process:
     connections: list[Any] = field(default_factory=list)
     own: dict[Any, Any] = field(default_factory=dict)
     """What a module keeps for its process, by what it is asked with."""
+    flow_run_id: str = ""
+    run_count: int = 1
+    """How often the flow run was begun: more than once where a person retries it."""
     statements_until_kill: int | None = None
     steps_until_kill: int | None = None
     frozen: list[Any] = field(default_factory=list)

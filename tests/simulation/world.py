@@ -199,10 +199,11 @@ class World:
 
     # Processes
 
-    def begin(self, name: str, work: Callable[[], Coroutine[Any, Any, Any]]) -> Run:
-        """Begin a process of ours that does this work, and ends with it."""
+    def begin(self, name: str, work: Callable[[], Coroutine[Any, Any, Any]], retries: str = "") -> Run:
+        """Begin a process of ours that does this work, and ends with it; `retries` is the flow run that it retries."""
         self._pid += 1
         process = self.processes[self._pid] = kernel.Process(self._pid, name)
+        process.flow_run_id, process.run_count = retries or f"run-{self._pid}", 2 if retries else 1
         run = Run(process)
         process.at_end.append(run.ended.set)
 
