@@ -100,6 +100,8 @@ class DataActors:
 
     async def check_calm(self, *, mends: bool) -> None:
         """Compare what data there are, and restore what was left half put back, as the message says."""
+        if mends:
+            self.ledger.on_load = lambda: None
         marked = await self.ledger.check_calm(self._actors)
         if marked is not None and mends:
             run = await self._actors.operate("restore", snapshot=marked.snapshot_id)
