@@ -113,10 +113,16 @@ class Actors:
 
     async def operate(self, kind: str, *, retried: Operation | None = None, **parameters: Any) -> Run:
         """Begin an operation, as a command does, or retry its flow run, as a person does in Prefect's UI."""
-        releases, run_id = await self._releases(), "" if retried is None else retried.record.flow_run_id
-        run = self._world.begin(kind, lambda: _FLOWS[kind](NAME, asked_by="ann", **parameters), run_id)
+        releases = await self._releases()
+        run_id = f"run-{len(self._asked) + 1}" if retried is None else retried.record.flow_run_id
+        run = self._world.begin(
+            kind,
+            lambda: _FLOWS[kind](NAME, asked_by="ann", **parameters),
+            run_id,
+            run_count=1 if retried is None else 2,
+        )
         self._operation = run
-        self._asked[run.process.flow_run_id] = parameters
+        self._asked[run_id] = parameters
         goes_on = retried is not None and (retried.ended_at is None or bool(retried.record.interrupted))
         taken_up = retried.deployment_id if retried is not None and goes_on else parameters.get("deployment_id")
         self._ledger.begin_operation(kind, run, releases, taken_up)

@@ -199,11 +199,13 @@ class World:
 
     # Processes
 
-    def begin(self, name: str, work: Callable[[], Coroutine[Any, Any, Any]], retries: str = "") -> Run:
-        """Begin a process of ours that does this work, and ends with it; `retries` is the flow run that it retries."""
+    def begin(
+        self, name: str, work: Callable[[], Coroutine[Any, Any, Any]], flow_run_id: str = "", *, run_count: int = 1
+    ) -> Run:
+        """Begin a process of ours that does this work, and ends with it; `flow_run_id` is that of its run, if any."""
         self._pid += 1
         process = self.processes[self._pid] = kernel.Process(self._pid, name)
-        process.flow_run_id, process.run_count = retries or f"run-{self._pid}", 2 if retries else 1
+        process.flow_run_id, process.run_count = flow_run_id, run_count
         run = Run(process)
         process.at_end.append(run.ended.set)
 
