@@ -29,7 +29,7 @@ from flows.storage.writers import (
     writers,
 )
 from models.compose import Application
-from models.failures import HalfRestoredError, SnapshotError
+from models.failures import HalfRestoredError, SnapshotError, StartFailedError
 from models.results import ServiceStart
 from models.snapshots import DataSnapshot, SnapshotReason, SnapshotState
 from tasks.deployment.operations import is_meant_to_run
@@ -253,7 +253,12 @@ class DataRestore:
             return (), f"{words}, and what was stopped stays so"
         else:
             application = part_of_services(application, self.stopped | await services_up(project))
-        starts = await start_again(recorder, application)
+        try:
+            starts = await start_again(recorder, application)
+        except StartFailedError:
+            # All of it is of one moment. What does not run on it may need another version, which may start.
+            await self._settle_own(recorder)
+            raise
         await self._settle_own(recorder)
         return starts, f"{words}: {len(starts)} services proven"
 

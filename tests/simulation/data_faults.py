@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
@@ -180,6 +181,14 @@ def _takes_all_for_put_back(put_parts_back: Any) -> Any:
     return call
 
 
+def _leaves_mark(settle_own: Any) -> Any:
+    async def call(self: Any, recorder: Any) -> None:
+        if sys.exception() is None:
+            await settle_own(self, recorder)
+
+    return call
+
+
 def _newest(choose_snapshot: Any) -> Any:
     def call(snapshots: Any, _: Any, name: str) -> Any:
         return choose_snapshot(snapshots, max(taken.snapshot_id for taken in snapshots), name)
@@ -313,6 +322,19 @@ DATA_FAULTS = (
         _only_what_runs,
         frozenset({Sentence.START_HELPS}),
         _events(_do(100, Kind.MIGRATE, _CRASHES), _do(400, Kind.CALM), first=_NOT_BLIND),
+    ),
+    Fault(
+        "data that are back and on which nothing runs stay marked half restored",
+        "flows.storage.restoring#DataRestore:_settle_own",
+        _leaves_mark,
+        frozenset({Sentence.START_HELPS}),
+        _events(
+            _do(100, Kind.MIGRATE, _CRASHES),
+            _do(300, Kind.SNAPSHOT),
+            _do(350, Kind.RESTORE),
+            _do(600, Kind.CALM),
+            first=_NOT_BLIND,
+        ),
     ),
     Fault(
         "a restore that another one overtook goes on",
