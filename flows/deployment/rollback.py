@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from dataclasses import dataclass, field
 
@@ -42,7 +41,6 @@ from models.records import Release
 from models.results import OperationResult, ServiceStart
 from models.snapshots import DataSnapshot
 from tasks.deployment.configuration import refuse_broken_proxies
-from tasks.deployment.images import restore_names
 from tasks.deployment.release import choose_release, held_back_since, may_have_changed_data, services_with_other_files
 from tasks.deployment.services import inspect_application, proven_releases, read_application, snapshot_containers
 from tasks.storage.repository import settings_of
@@ -54,8 +52,6 @@ _WANTED = "release"
 """Step of a rollback: which release it brings back, also where it is taken up again."""
 _RAN = "ran before"
 """Step of a rollback: the proven release that ran before it; without detail where none did."""
-_NAMES = "names before an interrupted fetch"
-"""Step of a rollback: what names referred to before an interrupted update fetched images that containers use."""
 _DATA_OF = "data of"
 """Step of a rollback with data: which snapshot it puts back, also where it is taken up again."""
 
@@ -104,8 +100,6 @@ class ReleaseRollback(Change):
     target: Release = field(init=False)
     releases: list[Release] = field(init=False)
     """The proven ones, the newest first."""
-    names_before: dict[str, str] = field(default_factory=dict)
-    """Of an interrupted update whose images containers use: what their names referred to before it fetched them."""
     data: DataRestore = field(default_factory=DataRestore)
     snapshot: DataSnapshot = field(init=False)
     released: Application = field(init=False)
@@ -169,11 +163,9 @@ async def find_what_ran(rollback: ReleaseRollback) -> str:
     return ran.release_id if ran is not None else ""
 
 
-async def settle_names(rollback: ReleaseRollback) -> str:
-    """Give names back that an interrupted update moved: those of images that containers use once another one serves."""
-    detail = rollback.recorder.step_detail(_NAMES)
-    rollback.names_before = json.loads(detail) if detail else await settle_interrupted(rollback.recorder)
-    return json.dumps(rollback.names_before)
+async def settle_names(rollback: ReleaseRollback) -> None:
+    """Give names back that an interrupted update moved, where no container uses what it fetched."""
+    await settle_interrupted(rollback.recorder)
 
 
 async def note_choice(rollback: ReleaseRollback) -> None:
@@ -255,12 +247,6 @@ async def keep_release(rollback: ReleaseRollback) -> None:
     await keep_proven(rollback.recorder, rollback.released, target.compose, of=target)
 
 
-async def give_used_names_back(rollback: ReleaseRollback) -> None:
-    """Let the next start take no image that an interrupted update fetched, and that no start has proven."""
-    if moved := await restore_names(rollback.project, rollback.names_before):
-        rollback.record.image_names_restored = tuple(moved)
-
-
 async def put_data_back(rollback: ReleaseRollback) -> None:
     """Put the data back as it was; what is started before would write to data of which only a part is old."""
     await rollback.data.put_safety_back(rollback.recorder)
@@ -282,14 +268,14 @@ ROLLBACK: tuple[Step[ReleaseRollback], ...] = (
     Step(_WANTED, choose, looks=True),
     Step(_RAN, find_what_ran, looks=True),
     Step(FOUND, remember, looks=True),
-    Step(_NAMES, settle_names),
+    Step("settle names", settle_names),
     Step("note the choice", note_choice, looks=True),
     Step(_DATA_OF, choose_data, when=_has_data),
     Step("bring the release back", bring_back, looks=True),
     Step("settle data", lambda run: run.data.settle(run.recorder), when=_has_data),
     Step("check the release", check_release),
     Step("keep release", keep_release),
-    Step("give image names back", give_used_names_back),
+    Step("settle names that were in use", settle_names),
 )
 """A rollback that a person asks for."""
 

@@ -27,6 +27,7 @@ from core.deployment.release import (
 from core.deployment.update import part_of
 from flows.execution.execute import start_in_order, verify
 from flows.execution.hook_checks import check_after_rollback
+from flows.execution.interrupted_fetch import give_back
 from flows.execution.overlap import replace_start_first, settle_replacements
 from flows.operation.recorder import ROLLING_BACK, OperationRecorder
 from flows.operation.steps import OperationRun, Step, turn_back
@@ -38,7 +39,6 @@ from models.operations import FOUND
 from models.operations.record import NOTHING_TOUCHED, OperationRecord
 from models.records import Release
 from models.results import ServiceStart
-from tasks.deployment.images import restore_names
 from tasks.deployment.operations import is_meant_to_run, record_changes
 from tasks.deployment.overlap import decide_overlaps
 from tasks.deployment.proxies import ProxyFollower
@@ -108,8 +108,7 @@ def recall_before(detail: str) -> PreDeploySnapshot:
 
 async def give_names_back(change: Change) -> None:
     """Let the names refer to the images of before, and put into the record which were moved."""
-    if moved := await restore_names(change.project, change.names):
-        change.record.image_names_restored = tuple(moved)
+    await give_back(change.recorder, change.names)
     if not change.armed:
         change.record.undone = NOTHING_TOUCHED
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from flows.operation.recorder import OperationRecorder
 from models.operations import OperationStep
@@ -21,6 +21,10 @@ FETCHING = "fetching"
 FETCHING_FOR_HOOKS = "fetching for hooks"
 """Step of an update: it begins to pull and build images that hooks alone run; its detail is as that of FETCHING."""
 
+NAMES_BACK = "gave image names back"
+"""Step of an operation: names that an interrupted one had moved refer to their earlier images; the detail is which."""
+_DECIDING = frozenset({FETCHING, FETCHING_FOR_HOOKS, NAMES_BACK})
+
 
 def names_before(steps: Sequence[OperationStep]) -> dict[str, str] | None:
     """The images that names referred to before an operation fetched, by name, of its steps; None before it fetched."""
@@ -36,27 +40,29 @@ async def settle_interrupted(recorder: OperationRecorder) -> dict[str, str]:
     """Undo what an interrupted start has half done to containers, and what it did to image names.
 
     Nothing has decided whether fetched images may run, nor prepared their start, unless a container runs one already.
-    This start then goes on with them: it returns the images that the names referred to before, by name, for its
-    rollback.
+    Then they are left, and what their names referred to before is returned, by name: a start goes on with them.
     """
-    steps = recorder.steps or await interrupted_steps(recorder.name, recorder.deployment_id)
-    if not steps:
-        return {}
-    await settle_half_replaced(recorder.project)
-    before = names_before(steps)
-    if recorder.steps or before is None:
+    steps = await interrupted_steps(recorder.name, recorder.deployment_id, _DECIDING)
+    if steps or recorder.steps:
+        await settle_half_replaced(recorder.project)
+    if not (before := names_before(steps)):
         return {}
     now = await images_named(recorder.project, before)
     moved = {name: image_id for name, image_id in before.items() if now.get(name, "") != image_id}
     used = {container.image_id for container in await inspect_application(recorder.project)}
     if used & {now[name] for name in moved if name in now}:
         return before
-    if moved and (restored := await restore_names(recorder.project, moved)):
-        recorder.record.image_names_restored = tuple(restored)
-        log.warning(
-            "an interrupted update had fetched images and replaced no container: %s", _describe_restored(restored)
-        )
+    if moved and (restored := await give_back(recorder, moved)):
+        await recorder.step(NAMES_BACK, detail=json.dumps(restored))
+        log.warning("an interrupted update had fetched images that no container uses: %s", _describe_restored(restored))
     return {}
+
+
+async def give_back(recorder: OperationRecorder, names: Mapping[str, str]) -> list[str]:
+    """Let names refer to these images again, and put into the record which had moved."""
+    if restored := await restore_names(recorder.project, names):
+        recorder.record.image_names_restored = tuple(restored)
+    return restored
 
 
 def _describe_restored(names: list[str]) -> str:

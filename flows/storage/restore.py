@@ -85,7 +85,7 @@ async def look(restore: Restore) -> None:
 
 
 async def settle_names(restore: Restore) -> None:
-    """Give names back that an interrupted update moved, before this operation is the last one on record."""
+    """Give names back that an interrupted update moved, where no container uses what it fetched."""
     await settle_interrupted(restore.recorder)
 
 

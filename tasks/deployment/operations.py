@@ -223,21 +223,26 @@ async def record_step(deployment_id: str, step: str, service: str | None, at: da
 
 
 @retry_read
-async def interrupted_steps(environment: str, besides: str) -> list[OperationStep]:
-    """The steps of the last start that did anything, where it was interrupted and has not gone on; else none.
+async def interrupted_steps(environment: str, besides: str, deciding: frozenset[str]) -> list[OperationStep]:
+    """The steps of the last starts that were interrupted and have not gone on, the newest first.
 
-    `besides` is the operation that asks.
+    They go back to the last start that decided what image names refer to: it did one of the steps `deciding`, or it
+    succeeded and was no rollback and no restore of data, which prove nothing of what names refer to. `besides` is the
+    operation that asks; its own steps are not given back.
     """
 
     def find() -> list[OperationStep]:
-        stores = open_stores()
-        starts = stores.operations.history(environment, OperationType.START, limit=_STARTS_BACK)
-        for operation in starts:
-            if operation.deployment_id == besides:
-                continue
-            if steps := stores.progress.steps(operation.deployment_id):
-                return steps if operation.record.interrupted else []
-        return []
+        stores, found = open_stores(), []
+        for operation in stores.operations.history(environment, OperationType.START, limit=_STARTS_BACK):
+            steps = stores.progress.steps(operation.deployment_id)
+            if operation.record.interrupted and operation.deployment_id != besides:
+                found += steps
+            has_succeeded = operation.status is OperationStatus.SUCCESS
+            if deciding & {step.step for step in steps} or (
+                has_succeeded and operation.kind not in ("rollback", "restore")
+            ):
+                break
+        return found
 
     return await asyncio.to_thread(find)
 
