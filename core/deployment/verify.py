@@ -130,15 +130,10 @@ def update_stability(
     restarts = sum(container.restart_count for container in container_states)
     if readiness.progress is Progress.COMPLETED:
         return StabilityHold(since=now, restarts=restarts, proven=True, reason=readiness.reason)
-    since, longest = _unbroken(before, now, readiness, container_states)
+    since, longest = _unbroken(before, now, readiness, container_states, restarts)
     remaining = None if since is None else max(needed, 2 * min(longest, needed)) - (now - since)
     hold = StabilityHold(
-        since=since,
-        restarts=restarts,
-        proven=False,
-        reason=readiness.reason,
-        longest=longest,
-        remaining=remaining,
+        since=since, restarts=restarts, proven=False, reason=readiness.reason, longest=longest, remaining=remaining
     )
     if remaining is None:
         return hold
@@ -160,14 +155,17 @@ def extend_deadline(until: float, now: float, hold: StabilityHold, needed: timed
 
 
 def _unbroken(
-    before: StabilityHold | None, now: datetime, readiness: Readiness, container_states: Sequence[ContainerState]
+    before: StabilityHold | None,
+    now: datetime,
+    readiness: Readiness,
+    container_states: Sequence[ContainerState],
+    restarts: int,
 ) -> tuple[datetime | None, timedelta]:
     """Since when it is up without a break, None where it is not up, and the longest time it was up before one."""
     since = now if readiness.progress is Progress.UP else None
     if before is None or before.since is None:
         return since, timedelta() if before is None else before.longest
     began = before.since
-    restarts = sum(container.restart_count for container in container_states)
     restarted = restarts != before.restarts or any(_was_started_since(began, state) for state in container_states)
     if since is None or restarted:
         return since, max(before.longest, now - began)

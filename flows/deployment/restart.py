@@ -17,7 +17,6 @@ from flows.execution.execute import judge
 from flows.operation.recorder import OperationRequest
 from flows.operation.steps import OperationRun, Step, operate
 from flows.recovery.escalate import escalate
-from flows.storage.restoring import refuse_half_restored
 from models.compose import Application, InjectedFile
 from models.containers import UP, ContainerState
 from models.failures import BadInputError, StartFailedError
@@ -32,6 +31,7 @@ from tasks.deployment.service_inspector import StartProof
 from tasks.deployment.services import inspect_application, read_application, read_injected_files
 from tasks.deployment.start_service import ask_again, restart_service
 from tasks.monitoring.events import ContainerWatch, watch_project
+from tasks.storage.restores import refuse_half_restored
 
 log = logging.getLogger("roas")
 
@@ -70,7 +70,7 @@ async def restart(
 async def look(run: Restart) -> None:
     """Load the environment, and see what runs and which services are meant."""
     await run.recorder.open()
-    await refuse_half_restored(run.recorder)
+    await refuse_half_restored(run.recorder.environment, run.recorder.deployment_id)
     application = run.application = await read_application(run.project)
     run.targets = _targets(application, run.named)
     run.injected = await read_injected_files(run.project)

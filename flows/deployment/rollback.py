@@ -32,7 +32,7 @@ from flows.operation.recorder import ROLLING_BACK, OperationRequest
 from flows.operation.steps import Step, operate, turn_back
 from flows.recovery.escalate import escalate
 from flows.source.pin import pin_to
-from flows.storage.restoring import DataRestore, refuse_half_restored
+from flows.storage.restoring import DataRestore
 from models.compose import Application
 from models.failures import BadInputError, ReleaseError, StartFailedError
 from models.health import HealthReport
@@ -44,6 +44,7 @@ from tasks.deployment.configuration import refuse_broken_proxies
 from tasks.deployment.release import choose_release, held_back_since, may_have_changed_data, services_with_other_files
 from tasks.deployment.services import inspect_application, proven_releases, read_application, snapshot_containers
 from tasks.storage.repository import settings_of
+from tasks.storage.restores import refuse_half_restored
 from tasks.storage.snapshots import end_own_pauses, snapshots_of
 
 log = logging.getLogger("roas")
@@ -112,7 +113,7 @@ async def look(rollback: ReleaseRollback) -> None:
     """Load the environment, and find out how far an interrupted restore of its data had come."""
     recorder = rollback.recorder
     await recorder.open()
-    await refuse_half_restored(recorder)
+    await refuse_half_restored(recorder.environment, recorder.deployment_id)
     await end_own_pauses(rollback.environment)
     rollback.application = await read_application(rollback.project)
     if rollback.with_data:

@@ -32,7 +32,6 @@ from flows.execution.start import Start
 from flows.operation.recorder import OperationRequest
 from flows.operation.steps import Step, operate
 from flows.recovery.escalate import escalate
-from flows.storage.restoring import refuse_half_restored
 from models.compose import Application, FetchKind, FetchOptions
 from models.failures import BadInputError, ComposeError, PlanChangedError, ValidationFailedError
 from models.operations import FOUND
@@ -55,6 +54,7 @@ from tasks.deployment.services import (
     snapshot_containers,
 )
 from tasks.errors.evidence import take_evidence
+from tasks.storage.restores import refuse_half_restored
 from tasks.storage.snapshots import end_own_pauses
 
 log = logging.getLogger("roas")
@@ -106,7 +106,7 @@ async def startup(
 async def look(start: Start) -> None:
     """Load the environment, and gather the facts that validation judges."""
     await start.recorder.open()
-    await refuse_half_restored(start.recorder)
+    await refuse_half_restored(start.recorder.environment, start.recorder.deployment_id)
     await end_own_pauses(start.environment)
     start.looked = await gather_facts(start.project)
 
@@ -273,11 +273,12 @@ def may_run_earlier(start: Start) -> bool:
 
 async def warn_of_later_data(start: Start) -> None:
     """Say where this start brought an earlier release back, and a later version may have changed its data."""
-    states, releases = await asyncio.gather(inspect_application(start.project), proven_releases(start.environment.name))
-    running = next((release for release in releases if is_there(release, states)), None)
-    if running is None or running == releases[0]:
+    states = await inspect_application(start.project)
+    if start.release is None or is_there(start.release, states):
         return
-    if await may_have_changed_data(start.environment, running):
+    releases = await proven_releases(start.environment.name)
+    running = next((release for release in releases if is_there(release, states)), None)
+    if running is not None and await may_have_changed_data(start.environment, running):
         start.record.data = later_data_warning(running.release_id)
         log.warning("%s", start.record.data)
 

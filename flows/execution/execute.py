@@ -45,7 +45,7 @@ from tasks.deployment.proxies import ProxyFollower
 from tasks.deployment.release import inspect_release, keep_release
 from tasks.deployment.service_inspector import ServiceInspector, StartProof
 from tasks.deployment.services import inspect_application, proven_releases, read_injected_files, start_when_replaced
-from tasks.deployment.start_service import ServiceStartOrder, bring_up, prove_again
+from tasks.deployment.start_service import ServiceStartOrder, bring_up, hold_again
 from tasks.errors.evidence import ProbeJournal, take_evidence
 from tasks.monitoring.events import ContainerWatch, watch_project
 from tasks.runtime.naming import call_as
@@ -101,7 +101,7 @@ async def start_in_order(
         )
         try:
             await asyncio.gather(*(start.one(service) for service in services))
-            await start.prove_again()
+            await start.hold_again()
         except asyncio.CancelledError:
             recorder.awaited.update(start.waiting_services())
             raise
@@ -307,7 +307,7 @@ class _StartExecution:
         else:
             log.info("%s is %s after %.1f s: %s", name, result.state, result.took_seconds, result.reason)
 
-    async def prove_again(self) -> None:
+    async def hold_again(self) -> None:
         """Let what ended after it was proven hold again: meanwhile others took their time."""
         attempts: dict[str, ServiceInspector] = {}
         while ended := [result for result in self._results.values() if self._ended_since(result)]:
@@ -315,15 +315,15 @@ class _StartExecution:
                 log.warning("%s ended after it was proven, and has to hold again", result.service)
                 declaration = self.application.services[result.service]
                 attempts.setdefault(result.service, ServiceInspector(self.recorder.project, declaration, self._journal))
-            await asyncio.gather(*(self._prove_again(result, attempts[result.service]) for result in ended))
+            await asyncio.gather(*(self._hold_again(result, attempts[result.service]) for result in ended))
 
     def _ended_since(self, result: ServiceStart) -> bool:
         return result.ok and result.state != ServiceHealth.COMPLETED and self.watch.has_died(result.service)
 
-    async def _prove_again(self, result: ServiceStart, attempt: ServiceInspector) -> None:
+    async def _hold_again(self, result: ServiceStart, attempt: ServiceInspector) -> None:
         deadline = start_deadline(attempt.declaration, self.recorder.environment)
         try:
-            await prove_again(attempt, self.watch, deadline.total_seconds())
+            await hold_again(attempt, self.watch, deadline.total_seconds())
         except StartFailedError as error:
             await self._keep_evidence([result.service], error.what)
             reason = self.recorder.redactor.text(error.what.removeprefix(f"{result.service}: "))

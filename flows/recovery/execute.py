@@ -137,10 +137,10 @@ async def _refuse_half_restored(case: Case, execution: RecoveryExecution) -> Non
     Raises:
         ActionRefusedError: They are; the advice says how that goes on.
     """
-    if case.project.environment.data is None or not any(step.doing in _STARTS for step in execution.planned):
+    if not any(step.doing in _STARTS for step in execution.planned):
         return
     try:
-        await refuse_half_restored(case.project.environment.name)
+        await refuse_half_restored(case.project.environment)
     except HalfRestoredError as error:
         raise ActionRefusedError(error.what.rstrip(";"), advice=error.advice) from error
 

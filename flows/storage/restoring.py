@@ -35,7 +35,6 @@ from models.snapshots import DataSnapshot, SnapshotReason, SnapshotState
 from tasks.deployment.operations import is_meant_to_run
 from tasks.deployment.services import inspect_application, proven_releases
 from tasks.runtime.project import Project
-from tasks.storage import restores
 from tasks.storage.restores import begin_restore, being_restored, end_restore
 from tasks.storage.snapshots import check_part, end_own_pauses, load_part, parts_declared, snapshots_of
 
@@ -330,16 +329,6 @@ class DataRestore:
         await recorder.step(SETTLED)
         await end_restore(recorder.name)
         self.safety, self.stopped = None, frozenset()
-
-
-async def refuse_half_restored(recorder: OperationRecorder) -> None:
-    """Raise where another operation began to put data back and did not finish.
-
-    Raises:
-        HalfRestoredError: The message names the snapshot, and how to go on.
-    """
-    if recorder.environment.data is not None:
-        await restores.refuse_half_restored(recorder.name, recorder.deployment_id)
 
 
 async def start_again(recorder: OperationRecorder, application: Application) -> tuple[ServiceStart, ...]:

@@ -61,7 +61,7 @@ async def snapshot(
     async with hold_environment(
         environment, owner=snapshot_id, reason=f"snapshot by {asker}", runner=runner, wait=wait
     ):
-        await refuse_half_restored(environment)
+        await refuse_half_restored(project.environment)
         application = await read_application(project)
         check_services(settings, application)
         releases = await proven_releases(environment)

@@ -213,8 +213,8 @@ async def wait_until_proven(
         among, first = (watch.containers(name) if woken else None), None
 
 
-@task(name="prove again", task_run_name="prove {attempt.declaration.name} again", **EFFECT)
-async def prove_again(attempt: ServiceInspector, watch: ContainerWatch, deadline_seconds: float) -> None:
+@task(name="hold again", task_run_name="{attempt.declaration.name} holds again", **EFFECT)
+async def hold_again(attempt: ServiceInspector, watch: ContainerWatch, deadline_seconds: float) -> None:
     """Wait until a service that ended after it was proven, and was started again, holds twice as long as before.
 
     What somebody stopped or paused meanwhile is not waited for.
@@ -223,7 +223,7 @@ async def prove_again(attempt: ServiceInspector, watch: ContainerWatch, deadline
         StartFailedError: It did not come up again, or did not hold.
     """
     watch.forget_deaths(attempt.declaration.name)
-    container_states = await attempt.inspect()
+    container_states = await attempt.ask_engine(time.monotonic() + deadline_seconds, attempt.inspect)
     if any(container.state not in ("running", "restarting") for container in container_states):
         return
     if container_states and (stability := _held_already(container_states)) is not None:

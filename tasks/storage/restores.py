@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from models.environments import Environment
 from models.failures import HalfRestoredError
 from models.operations import OperationType
 from models.snapshots import DataSnapshot
@@ -30,21 +31,21 @@ async def being_restored(environment: str) -> DataSnapshot | None:
     return await asyncio.to_thread(open_stores().snapshots.find_restoring, environment)
 
 
-async def refuse_half_restored(environment: str, deployment_id: str = "") -> None:
-    """Raise where an operation, other than this one, began to put data back and did not finish.
+async def refuse_half_restored(environment: Environment, deployment_id: str = "") -> None:
+    """Raise where an operation, other than this one, began to put data of an environment back and did not finish.
 
     Raises:
         HalfRestoredError: The message names the snapshot, and how to go on.
     """
-    snapshot = await being_restored(environment)
+    snapshot = await being_restored(environment.name) if environment.data is not None else None
     if snapshot is None or snapshot.restoring == deployment_id:
         return
-    whole = f"roas snapshot restore {environment} {snapshot.snapshot_id}"
-    operation = await operation_of(environment, snapshot.restoring, None)
+    whole = f"roas snapshot restore {environment.name} {snapshot.snapshot_id}"
+    operation = await operation_of(environment.name, snapshot.restoring, None)
     # One that failed by itself, and could not be undone, does not go on.
     ended = operation is not None and operation.ended_at is not None and not operation.record.interrupted
     raise HalfRestoredError(
-        f"The data of {environment} is half restored: {snapshot.restoring} was to put snapshot "
+        f"The data of {environment.name} is half restored: {snapshot.restoring} was to put snapshot "
         f"{snapshot.snapshot_id} back and did not finish;",
         advice=f"restore a snapshot: {whole}."
         if ended
