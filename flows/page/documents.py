@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from starlette.requests import Request
 from starlette.responses import Response
 
+from adapters.host.own_call import call
 from flows.page.releases import operated
 from flows.page.rendering import render
 
@@ -16,13 +17,11 @@ DAYS = (7, 30, 90, 365)
 
 def report(request: Request) -> Response:
     """The report on the last `days` of an environment."""
-    # It imports NumPy, which no other page needs.
-    from tasks.reporting.days import page_of_days
-
     name = operated(request.path_params["environment"])
     choice = request.query_params.get("days", "")
     days = next((days for days in DAYS if str(days) == choice), DAYS[0])
-    page = page_of_days(name, days, datetime.now(UTC))
+    # It imports NumPy, which no other page needs.
+    page = call("tasks.reporting.days:page_of_days", name, days, datetime.now(UTC))
     return render(request, "report.html.j2", name=name, document=page, days=days, choices=DAYS)
 
 

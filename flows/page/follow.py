@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import closing
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
+from adapters.host.own_call import call_iterator
 from core.common.safe_text import printable
 from flows.page.logs import as_text, chosen_lines, has_words
 from flows.page.releases import operated
@@ -32,6 +33,7 @@ _MOST_LINES = 500
 
 _SLOT_SECONDS = 0.5
 
+_FOLLOW = "tasks.reporting.follow_logs:follow_logs_of"
 Batch = list[LogLine] | str
 
 
@@ -65,21 +67,15 @@ class LogFollower:
 
     def _follow(self) -> None:
         try:
-            for batch in self._read():
-                if not self._put(batch):
-                    return
+            # It imports the clients of the engine and Compose, which other pages do not need.
+            with closing(call_iterator(_FOLLOW, self._environment, self._query)) as batches:
+                for batch in batches:
+                    if not self._put(batch):
+                        return
         except RoasError as error:
             self._put(str(error))
         finally:
             self._hand_over(None)
-
-    def _read(self) -> Iterator[Batch]:
-        # They import the clients of the engine and Compose, which other pages do not need.
-        from tasks.reporting.follow_logs import follow_logs
-        from tasks.runtime.project import open_project
-
-        with closing(follow_logs(open_project(self._environment), self._query)) as batches:
-            yield from batches
 
     def _put(self, batch: Batch) -> bool:
         """Hand a batch over once there is room for it; whether somebody still reads."""

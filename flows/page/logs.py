@@ -8,10 +8,10 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
+from adapters.host.own_call import call
 from core.common.safe_text import printable
 from flows.page.releases import operated
 from flows.page.rendering import render
-from models.failures import RoasError
 from models.logs import LogLine
 from models.records import ContainerLog
 from tasks.reporting.read import read_status
@@ -31,7 +31,8 @@ def logs(request: Request) -> Response:
     """The last `lines` of a `service` or of all; with `q`, those that have these words; with `follow`, by time."""
     name = operated(request.path_params["environment"])
     service, words, lines = chosen_lines(request)
-    recorded, problem = _read(name, service, lines)
+    # It imports the clients of the engine and Compose, which other pages do not need.
+    recorded, problem = call("tasks.reporting.logs:read_or_kept_logs", name, service, lines)
     shown = [_choose(log, words, _MOST_CHARACTERS // max(1, len(recorded))) for log in recorded]
     health = read_status(name)[0].health
     return render(
@@ -71,20 +72,6 @@ def as_text(line: LogLine) -> str:
     """A line as the page shows it among those of others, after its moment and its container."""
     at = f"{line.at:%Y-%m-%d %H:%M:%S} " if line.at else ""
     return printable(f"{at}{line.container} | {cut(line.line)}")
-
-
-def _read(name: str, service: str | None, lines: int) -> tuple[list[ContainerLog], str]:
-    """The logs, and why those of containers are not among them; empty where they are."""
-    # They import the clients of the engine and Compose, which other pages do not need.
-    from tasks.reporting.logs import read_kept_logs, read_logs
-    from tasks.runtime.project import open_project
-
-    try:
-        project = open_project(name)
-        project.inspect_containers(service)
-        return read_logs(project, service, lines), ""
-    except RoasError as error:
-        return read_kept_logs(name, service, lines), str(error)
 
 
 def _by_time(logs: list[ContainerLog]) -> list[str]:

@@ -30,7 +30,7 @@ from models.failures import BadInputError, EngineError, NotFoundError, RoasError
 PUBLIC_PATHS = ("/static/", "/status/")
 """What is served without a sign-in: paths that begin so."""
 
-_AT_ONCE = 3
+_AT_ONCE = 2
 """So many pages are made at one time: each thread has connections to the stores, with caches of their own."""
 
 _threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="page")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from core.reporting.log_lines import interleave, line_matcher
 from models.logs import LogAnswer, LogLine, LogQuery
 from tasks.reporting.logs import search_logs
-from tasks.runtime.project import Project
+from tasks.runtime.project import Project, open_project
 
 _OVERLAP = timedelta(seconds=2)
 """The engine's clock is known to about two seconds."""
@@ -40,6 +40,15 @@ def follow_logs(project: Project, query: LogQuery) -> Generator[list[LogLine] | 
             lines = [line for line in interleave(tuple(matching)) if not _is_printed(line, printed)]
             if lines or not (batch.logs or batch.remark):
                 yield lines
+
+
+def follow_logs_of(environment: str, query: LogQuery) -> Generator[list[LogLine] | str, None, None]:
+    """The same of an environment that is not open yet.
+
+    Raises:
+        RoasError: It cannot be opened, or what `follow_logs` raises.
+    """
+    return follow_logs(open_project(environment), query)
 
 
 def _last_moments(answer: LogAnswer) -> dict[str, datetime]:

@@ -9,10 +9,10 @@ from contextlib import closing
 from core.reporting.log_lines import LastLines, Matcher, line_matcher
 from models.containers import ContainerState
 from models.evidence import EvidenceBundle
-from models.failures import EngineError
+from models.failures import EngineError, RoasError
 from models.logs import LogAnswer, LogQuery
 from models.records import ContainerLog
-from tasks.runtime.project import Project
+from tasks.runtime.project import Project, open_project
 from tasks.runtime.stores import open_stores, stores_exist
 
 _SEARCHED_LINES = 200_000
@@ -33,6 +33,16 @@ def read_kept_logs(environment: str, service: str | None, lines: int) -> list[Co
     """Return the last lines that evidence keeps of a service, or of all services, where no engine is asked."""
     query = LogQuery(services=(service,) if service else (), lines=lines)
     return sorted(_latest_of_evidence(environment, query, except_services=()), key=lambda log: log.service)
+
+
+def read_or_kept_logs(environment: str, service: str | None, lines: int) -> tuple[list[ContainerLog], str]:
+    """The last lines, and why those of containers are not among them; empty where they are."""
+    try:
+        project = open_project(environment)
+        project.inspect_containers(service)
+        return read_logs(project, service, lines), ""
+    except RoasError as error:
+        return read_kept_logs(environment, service, lines), str(error)
 
 
 def search_logs(project: Project, query: LogQuery) -> LogAnswer:
