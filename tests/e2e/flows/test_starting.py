@@ -84,7 +84,7 @@ async def test_what_ends_after_it_was_proven_while_others_still_start_has_to_hol
 
 
 @pytest.mark.parametrize(("act", "says"), [("stop", "taken is stopped"), ("pause", "taken is unhealthy: is paused")])
-async def test_what_a_person_takes_away_after_it_was_proven_is_told_and_not_waited_for(
+async def test_what_a_person_takes_away_after_it_was_proven_is_reported_and_not_waited_for(
     place: Place, act: str, says: str
 ) -> None:
     place.declare(well("taken") + never_well(well("slow")), services="{taken: {start_timeout_seconds: 60}}")
