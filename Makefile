@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 setup_with := deployments/setup
 
-.PHONY: help setup up down prod prod-down images sbom audit test test-all test-unit test-integration test-e2e test-golden test-simulation test-campaigns \
+.PHONY: help setup tools up down prod prod-down images sbom audit test test-all test-unit test-integration test-e2e test-golden test-simulation test-campaigns \
 	simulate prepare-tests check docs man pictures lock release clean
 
 help:  ## List these commands
@@ -15,6 +15,9 @@ help:  ## List these commands
 
 setup:  ## Install missing parts: Docker, Compose, uv, the project in .venv (root or sudo)
 	@$(setup_with)/setup.sh
+
+tools:  ## Install also what works on the code: formatters, type checks, tests, documentation
+	@$(setup_with)/setup.sh --tools
 
 images: setup  ## Build the images that are missing or have changed
 	@$(setup_with)/images.sh
@@ -57,21 +60,21 @@ simulate:  ## Run or repeat a simulation: make simulate SEED=7 HOURS=5 (DATA=1: 
 check:  ## Format, lint, types, import contracts, shell, documentation
 	@$(setup_with)/check.sh
 
-docs: setup  ## Build the documentation as a site in site/, and check its links
+docs: tools  ## Build the documentation as a site in site/, and check its links
 	@.venv/bin/python -m deployments.docs.build site
 	@echo "site/index.html; to search it: python3 -m http.server --directory site 8000"
 
-man: setup  ## Write a man page for each command in man/; a wheel that is built afterwards brings them
+man: tools  ## Write a man page for each command in man/; a wheel that is built afterwards brings them
 	@.venv/bin/python -m deployments.docs.man
 
 pictures: prepare-tests  ## Make the pictures of the documents from a real run of the tutorial
 	@.venv/bin/python -m tests.e2e.docs.pictures
 
-sbom: images  ## Build all images; list their packages and those of the environment in sbom/ (CycloneDX)
+sbom: tools images  ## Build all images; list their packages and those of the environment in sbom/ (CycloneDX)
 	@docker compose --profile tls build --quiet
 	@$(setup_with)/sbom.sh
 
-audit: setup  ## Check the pinned packages for published advisories
+audit: tools  ## Check the pinned packages for published advisories
 	@.venv/bin/python $(setup_with)/audit.py 300
 
 release:  ## Run make test-all, build and tag a release, push nothing: make release VERSION=0.2.0

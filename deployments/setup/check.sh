@@ -5,7 +5,7 @@ here="$(dirname "${BASH_SOURCE[0]}")"
 # shellcheck source=deployments/setup/lib.sh
 . "$here/lib.sh"
 cd "$ROOT" || exit 1
-[ -x "$VENV/bin/ruff" ] || die "the project is not set up" "Run 'make setup' first."
+[ -x "$VENV/bin/ruff" ] || die "the tools of the checks are not installed" "Run 'make tools' first."
 have shellcheck || die "shellcheck is not installed" "Run 'make test' once, or install the package shellcheck."
 failed=()
 

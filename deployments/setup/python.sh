@@ -1,6 +1,7 @@
 # Python, uv and the checkout's own environment (.venv), from the pinned requirements.
 # shellcheck shell=bash
 
+WITH_TOOLS=""
 readonly STAMP="$VENV/.roas-requirements"
 
 # Trust the system's certificates, which may include a company's own.
@@ -65,8 +66,18 @@ environment_is_current() {
     [ -x "$VENV/bin/roas" ] && [ -r "$STAMP" ] && [ "$(cat "$STAMP")" = "$(_wanted)" ]
 }
 
+# What works on the code stays where it was installed once.
+_pins() {
+    if [ -n "$WITH_TOOLS" ] || [ -x "$VENV/bin/pytest" ]; then
+        echo requirements-dev.txt
+    else
+        echo requirements.txt requirements-build.txt
+    fi
+}
+
 # The code is read from the checkout, so only changes of these files need a new installation.
-_wanted() { (cd "$ROOT" && content_hash requirements-dev.txt pyproject.toml); }
+# shellcheck disable=SC2046  # a list of names
+_wanted() { (cd "$ROOT" && content_hash $(_pins) pyproject.toml); }
 
 python_install() {
     local python uv
@@ -84,7 +95,8 @@ python_install() {
     if ! "$VENV/bin/python" -c '' 2>/dev/null; then
         "$uv" venv --quiet --clear --python "$python" "$VENV"
     fi
-    "$uv" pip sync --quiet --compile-bytecode --require-hashes --python "$VENV/bin/python" "$ROOT/requirements-dev.txt" ||
+    # shellcheck disable=SC2046  # a list of names
+    (cd "$ROOT" && "$uv" pip sync --quiet --compile-bytecode --require-hashes --python "$VENV/bin/python" $(_pins)) ||
         die "the pinned requirements could not be installed" "The output of uv is above; 'make lock' renews the pins."
     "$uv" pip install --quiet --no-deps --no-build-isolation --python "$VENV/bin/python" --editable "$ROOT"
     _wanted >"$STAMP"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Install the missing parts and start the Docker engine: afterwards .venv/bin/roas runs. --tests: also the parts that
-# only tests need.
+# Install the missing parts and start the Docker engine: afterwards .venv/bin/roas runs. --tools: also what works on the
+# code, such as formatters, type checks and documentation. --tests: also the programs that only tests need.
 set -euo pipefail
 here="$(dirname "${BASH_SOURCE[0]}")"
 # shellcheck source=deployments/setup/lib.sh
@@ -14,7 +14,10 @@ here="$(dirname "${BASH_SOURCE[0]}")"
 
 main() {
     local for_tests="" engine python tests=""
-    [ "${1:-}" = --tests ] && for_tests=yes
+    case "${1:-}" in
+        --tests) for_tests=yes ;&
+        --tools) WITH_TOOLS=yes ;;
+    esac
     engine="$(engine_missing)"
     python="$(python_missing)"
     [ -z "$for_tests" ] || tests="$(tests_missing)"
@@ -30,9 +33,15 @@ main() {
         "Compose $(docker compose version --short), $("$VENV/bin/python" --version)"
 }
 
-# All packages at once: refreshing the lists is the slow part.
+# All packages at once: refreshing the lists is the slow part. What needs none of them is installed meanwhile.
 install_all() {
-    local packages
+    local packages beside=""
+    if [[ "$python" != *Python* ]]; then
+        python_install &
+        beside=$!
+        # shellcheck disable=SC2064  # this process
+        trap "kill $beside 2>/dev/null || true" EXIT
+    fi
     if [ -n "$engine$tests" ] || [[ "$python" == *Python* ]]; then
         apt_update
         [ -z "$engine" ] || engine_install
@@ -42,7 +51,8 @@ install_all() {
         # shellcheck disable=SC2086  # a list of names
         [ -z "${packages//[[:space:]]/}" ] || install_unstarted $packages
     fi
-    python_install
+    if [ -z "$beside" ]; then python_install; else wait "$beside"; fi
+    trap - EXIT
 }
 
 # Debian keeps its programs out of the PATH, a folder for each version.

@@ -41,6 +41,15 @@ def test_a_machine_that_is_set_up_misses_nothing() -> None:
     assert shell("engine_missing; python_missing").stdout == ""
 
 
+def test_users_get_no_tools_for_the_code_and_who_has_them_keeps_them(tmp_path: Path) -> None:
+    chosen = f"VENV={tmp_path}; _pins"
+    assert shell(chosen).stdout.split() == ["requirements.txt", "requirements-build.txt"]
+    assert shell(f"WITH_TOOLS=yes; {chosen}").stdout.split() == ["requirements-dev.txt"]
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/pytest").touch(0o755)
+    assert shell(chosen).stdout.split() == ["requirements-dev.txt"]
+
+
 @pytest.mark.engine
 def test_images_that_are_current_are_kept() -> None:
     subprocess.run([SETUP / "images.sh"], check=True, capture_output=True)
