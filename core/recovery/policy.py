@@ -194,7 +194,9 @@ def objection(service: str, *, policy: RecoveryPolicy, facts: RecoveryFacts, und
     back the undoing of what the attempt itself has changed: it would have to be stopped. Anything else would leave half
     of the attempt, whose undoing starts nothing of the service.
     """
-    if undoing and not facts.container_paused:
+    if facts.container_paused:
+        return f"{service} was paused by a person, so it stays paused."
+    if undoing:
         return None
     if wish := _reason_kept_down(service, facts) or _switched_off(service, facts):
         return wish
@@ -204,8 +206,6 @@ def objection(service: str, *, policy: RecoveryPolicy, facts: RecoveryFacts, und
 
 
 def _reason_kept_down(service: str | None, facts: RecoveryFacts) -> str | None:
-    if facts.container_paused:
-        return f"{service} was paused by a person, so it stays paused."
     if facts.stopped_by_person:
         return f"{service} was stopped by a person, so it stays stopped."
     if facts.stopped is not None:

@@ -158,12 +158,6 @@ def test_what_a_person_paused_is_not_touched_by_an_undoing_either(undoing: bool)
     )
 
 
-def test_what_a_person_paused_is_nobodys_failure() -> None:
-    left = plan(error=of_strategy(Strategy.RESTORE_DATABASE), facts=replace(FACTS, container_paused=True))
-
-    assert (left.action, left.reason) == (PlanAction.LEAVE_ALONE, "bot was paused by a person, so it stays paused.")
-
-
 def test_a_persons_work_is_asked_for_even_while_recovery_is_paused() -> None:
     asked = plan(error=of_strategy(Strategy.RESTORE_DATABASE), facts=replace(FACTS, paused=True))
 
