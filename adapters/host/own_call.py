@@ -11,9 +11,10 @@ from collections.abc import Generator, Iterator
 from contextlib import suppress
 from typing import Any
 
+from adapters.host.own_command import ENTRY
 from models.failures import RoasError
 
-_COMMAND = (sys.executable, "-P", "-m", "cli.entry", f"{__name__}:serve_call")
+_COMMAND = (*ENTRY, f"{__name__}:serve_call")
 
 
 def call(function: str, *arguments: Any) -> Any:
@@ -49,7 +50,8 @@ def call_iterator(function: str, *arguments: Any) -> Generator[Any, None, None]:
             # One that ended already does not read, and its answer is missing below.
             with suppress(BrokenPipeError), begun.stdin as request:
                 request.write(pickle.dumps((function, arguments)))
-            with suppress(EOFError):
+            # Killed in the middle of an answer, it leaves the beginning of one.
+            with suppress(EOFError, pickle.UnpicklingError):
                 while True:
                     is_value, value = pickle.load(begun.stdout)  # noqa: S301 - of our own process
                     if not is_value:

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
+ENTRY = (sys.executable, "-P", "-m", "cli.entry")
+"""Runs a module or function of Python, named behind it: in the warm process, or else in a process of its own."""
+
 _RUN = "import sys; sys.argv[0] = 'roas'; from cli.entry import main; main()"
 _CANCELLED_WITHIN_SECONDS = 60.0
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import pickle
 import signal
+import sys
 from collections.abc import Iterator
 
 from models.failures import BadInputError
@@ -24,6 +26,14 @@ def refuse(name: str) -> None:
 def die() -> None:
     """End as one for which there is no memory left."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_answering() -> None:
+    """End in the middle of an answer, as one whose long answer did not fit into the machine's memory."""
+    answers = sys._getframe(1).f_locals["answers"]
+    answers.write(pickle.dumps((True, "a long answer"))[:-8])
+    answers.flush()
+    die()
 
 
 def fail() -> float:
