@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -14,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
+from adapters.host.own_command import ENTRY
 from adapters.host.warm_client import (
     ONE_THREAD,
     RUN_MODULES,
@@ -27,7 +27,7 @@ from adapters.host.warm_client import (
 
 log = logging.getLogger("roas")
 
-RUN_COMMAND = (sys.executable, "-P", "-m", "cli.entry", "prefect.engine")
+RUN_COMMAND = (*ENTRY, "prefect.engine")
 """Runs a flow run that PREFECT__FLOW_RUN_ID names, in the warm process or else in a process of its own."""
 
 _MODULES = ("flows", "tasks", *RUN_MODULES)

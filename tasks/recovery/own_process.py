@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from datetime import timedelta
 
+from adapters.host.own_command import ENTRY
 from adapters.host.processes import ASKED_BY
 from models.failures import RoasError
 
@@ -21,7 +21,7 @@ async def roll_back_in_own_process(environment: str, release: str, asked_by: str
     Raises:
         RoasError: It failed, or did not end in half an hour; the message is its own.
     """
-    command = [sys.executable, "-P", "-m", "cli.entry", "cli.main:main", "rollback", environment, release]
+    command = (*ENTRY, "cli.main:main", "rollback", environment, release)
     process = await asyncio.create_subprocess_exec(
         *command,
         env=os.environ | {ASKED_BY: asked_by},

@@ -18,8 +18,10 @@ from typing import Any
 
 import pytest
 
+from adapters.host.own_command import ENTRY
+
 ROOT = Path(__file__).parents[3]
-PROGRAM = [sys.executable, "-P", "-m", "cli.entry", "tests.e2e.runtime.programs"]
+PROGRAM = [*ENTRY, "tests.e2e.runtime.programs"]
 _IDLE_SECONDS = "120"
 
 
