@@ -197,12 +197,18 @@ class DataRestore:
 
         Raises:
             SnapshotError: A part could not be put back.
-            HalfRestoredError: It is as it was, which another restore had left half done: nothing may start.
+            HalfRestoredError: It is half restored by another restore, still or again: nothing may start.
         """
         if self.safety is None:
             return
         marked = await being_restored(recorder.name)
-        if self.is_touched and marked is not None and marked.restoring == recorder.deployment_id:
+        if marked is not None and marked.restoring != recorder.deployment_id:
+            # Only where the mark is ours has this operation replaced a part.
+            raise HalfRestoredError(
+                f"no data was touched, which {marked.restoring} had left half restored, so nothing starts;",
+                advice=f"restore a whole snapshot: `roas snapshot list {recorder.name}` shows them.",
+            )
+        if self.is_touched and marked is not None:
             log.warning("putting the data back as it was before")
             await self._put_parts_back(recorder, self.safety, RETURNED)
         if self._over is not None:
