@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from prefect import flow
 from pydantic import Field
@@ -27,7 +27,7 @@ from flows.execution.going_back import (
     remember,
 )
 from flows.execution.hook_checks import check_after_rollback
-from flows.execution.interrupted_fetch import settle_interrupted
+from flows.execution.interrupted_fetch import SETTLE_NAMES
 from flows.operation.recorder import ROLLING_BACK, OperationRequest
 from flows.operation.steps import Step, operate, turn_back
 from flows.recovery.escalate import escalate
@@ -164,11 +164,6 @@ async def find_what_ran(rollback: ReleaseRollback) -> str:
     return ran.release_id if ran is not None else ""
 
 
-async def settle_names(rollback: ReleaseRollback) -> None:
-    """Give names back that an interrupted update moved, where no container uses what it fetched."""
-    await settle_interrupted(rollback.recorder)
-
-
 async def note_choice(rollback: ReleaseRollback) -> None:
     """Put into the record what the rollback changes.
 
@@ -269,14 +264,14 @@ ROLLBACK: tuple[Step[ReleaseRollback], ...] = (
     Step(_WANTED, choose, looks=True),
     Step(_RAN, find_what_ran, looks=True),
     Step(FOUND, remember, looks=True),
-    Step("settle names", settle_names),
+    SETTLE_NAMES,
     Step("note the choice", note_choice, looks=True),
     Step(_DATA_OF, choose_data, when=_has_data),
     Step("bring the release back", bring_back, looks=True),
     Step("settle data", lambda run: run.data.settle(run.recorder), when=_has_data),
     Step("check the release", check_release),
     Step("keep release", keep_release),
-    Step("settle names that were in use", settle_names),
+    replace(SETTLE_NAMES, name="settle names that were in use"),
 )
 """A rollback that a person asks for."""
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from flows.operation.recorder import OperationRecorder
+from flows.operation.steps import OperationRun, Step
 from models.operations import OperationStep
 from tasks.deployment.images import images_named, restore_names
 from tasks.deployment.operations import interrupted_steps
@@ -56,6 +57,14 @@ async def settle_interrupted(recorder: OperationRecorder) -> dict[str, str]:
         await recorder.step(NAMES_BACK, detail=json.dumps(restored))
         log.warning("an interrupted update had fetched images that no container uses: %s", _describe_restored(restored))
     return {}
+
+
+async def _settle_names(run: OperationRun) -> None:
+    await settle_interrupted(run.recorder)
+
+
+SETTLE_NAMES = Step("settle names", _settle_names)
+"""Gives names back that an interrupted update moved, where no container uses what it fetched."""
 
 
 async def give_back(recorder: OperationRecorder, names: Mapping[str, str]) -> list[str]:

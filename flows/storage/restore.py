@@ -14,7 +14,7 @@ from core.deployment.release import data_of_another_release
 from core.storage.snapshots import choose_snapshot, proof_of, what_would_be_lost
 from flows.common import parameters
 from flows.execution.execute import verify
-from flows.execution.interrupted_fetch import settle_interrupted
+from flows.execution.interrupted_fetch import SETTLE_NAMES
 from flows.operation.recorder import ROLLING_BACK, OperationRequest
 from flows.operation.steps import OperationRun, Step, operate, turn_back
 from flows.recovery.escalate import escalate
@@ -82,11 +82,6 @@ async def look(restore: Restore) -> None:
     settings_of((await restore.recorder.open()).environment)
     restore.application = await read_application(restore.project)
     await restore.data.take_up(restore.recorder, restore.application)
-
-
-async def settle_names(restore: Restore) -> None:
-    """Give names back that an interrupted update moved, where no container uses what it fetched."""
-    await settle_interrupted(restore.recorder)
 
 
 async def choose(restore: Restore) -> str:
@@ -161,7 +156,7 @@ _WANTED = "snapshot"
 RESTORE: tuple[Step[Restore], ...] = (
     Step("inspect", look, looks=True),
     Step(_WANTED, choose),
-    Step("settle names", settle_names),
+    SETTLE_NAMES,
     Step("put data in", lambda run: run.data.put_back(run.recorder, run.target)),
     Step("start", start),
     Step("prove", prove),
