@@ -24,7 +24,6 @@ from tests.e2e.flows.test_watch import until
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
-_STABLE_SECONDS = 3.0
 STAYS = f"{{image: {IMAGE}, init: true, command: [sleep, '600']}}"
 
 
@@ -89,21 +88,14 @@ async def test_what_a_person_takes_away_after_it_was_proven_is_reported_and_not_
 ) -> None:
     place.declare(well("taken") + never_well(well("slow")), services="{taken: {start_timeout_seconds: 60}}")
     starting = asyncio.create_task(failed(place))
-    await until(lambda: health_of(place.container("taken")) == "healthy")
-    await asyncio.sleep(_STABLE_SECONDS)
+    with place.stores() as stores:
+        await until(lambda: "taken" in stores.progress.last_changes("test"))
     docker(act, place.container("taken"))
     make_well(place.container("slow"))
 
     reason, _ = await asyncio.wait_for(starting, 30)
 
     assert reason.startswith(says)
-
-
-def health_of(container: str) -> str:
-    done = subprocess.run(
-        ["docker", "inspect", "-f", "{{.State.Health.Status}}", container], capture_output=True, text=True
-    )
-    return done.stdout.strip()
 
 
 def restarts(container: str) -> int:
