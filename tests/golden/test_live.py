@@ -24,7 +24,7 @@ from tests.support.prefect_server import ask, server_variables
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 REFUSED = """sh -c 'echo "FATAL: password authentication failed for user app" >&2; exit 1'"""
-SLOW = "sh -c 'sleep 4; touch /tmp/ready; exec sleep 3600'"
+WAITING = "sh -c 'until test -e /tmp/go; do sleep 0.1; done; touch /tmp/ready; exec sleep 3600'"
 ENVIRONMENTS = {
     "broken.yaml": "name: [broken\n",
     "misspelt.yaml": "name: misspelt\nproject: shop\ncompose_file: shop/compose.yaml\n",
@@ -183,7 +183,7 @@ def test_life_of_an_application(shop: LiveShop) -> None:
 def test_errors_of_operations(shop: LiveShop) -> None:
     texts = [shop.plain(shop.roas("start", name).transcript()) for name in ("broken", "misspelt", "wrong", "away")]
     texts.append(shop.plain(shop.roas("plan", "-f", "missing.yaml").transcript()))
-    shop.change("db", SLOW)
+    shop.change("db", WAITING)
     starting = subprocess.Popen(
         own_process(shop.roas.request("start", "shop")),
         stdout=subprocess.DEVNULL,
@@ -195,7 +195,8 @@ def test_errors_of_operations(shop: LiveShop) -> None:
         assert starting.poll() is None
         time.sleep(0.1)
     texts.append("# while another start runs\n" + shop.plain(shop.roas("start", "shop").transcript()))
-    starting.wait(90)
+    shop.docker("exec", f"{shop.project}-db-1", "touch", "/tmp/go")
+    assert starting.wait(90) == 0
 
     golden("live_errors.txt", "\n".join(texts))
 
