@@ -41,6 +41,9 @@ LEVELS = {
 """The levels of precedence by the names that files of patterns use."""
 
 _MATCHES_PER_PATTERN = 16
+_PATTERNS_A_FILTER = 250
+"""The memory of a filter is bounded: one of all shipped patterns and twenty of a person did not compile."""
+
 _LONGEST_REGEX = 2_000
 _WIDEST_PROGRAM = 20_000
 
@@ -60,7 +63,7 @@ class PatternMatch:
 class PatternSet:
     """Many patterns, compiled once; disabled ones are left out.
 
-    The words every pattern needs are looked for in one pass; only patterns whose words are present are tried
+    The words every pattern needs are looked for in a pass or two; only patterns whose words are present are tried
     themselves. Both passes are linear in the length of the text, whatever the patterns say. Letter case
     does not matter unless a pattern says `(?-i)`.
 
@@ -73,16 +76,11 @@ class PatternSet:
         self.patterns = tuple(pattern for pattern in patterns if pattern.enabled)
         # Most commands try few of them, and compiling all takes longer than reading the records.
         self._compiled: dict[int, re2._Regexp] = {}
-        self._filter = re2.Filter()
-        for pattern in self.patterns:
-            try:
-                self._filter.Add(pattern.regex, _options())
-            except re2.error:
-                # It says what is wrong with the expression.
-                _compile(pattern)
-                raise
-        if self.patterns:
-            self._filter.Compile()
+        self._filters = [
+            one
+            for first in range(0, len(self.patterns), _PATTERNS_A_FILTER)
+            for one in _filters_of(self.patterns[first : first + _PATTERNS_A_FILTER], first)
+        ]
 
     def script_of(self, name: str | None) -> str | None:
         """The recovery script that a pattern names; None where it names none."""
@@ -93,7 +91,8 @@ class PatternSet:
         data = text.encode("utf-8", "replace")
         matches = [
             (self.patterns[index], match.span())
-            for index in (self._filter.Match(data, True) if self.patterns else None) or ()
+            for first, words in self._filters
+            for index in (first + place for place in words.Match(data, True) or ())
             for match in _first_and_last(self._regexp(index).finditer(data))
         ]
         benign = [
@@ -117,6 +116,26 @@ class PatternSet:
         if index not in self._compiled:
             self._compiled[index] = _compile(self.patterns[index])
         return self._compiled[index]
+
+
+def _filters_of(patterns: Sequence[Pattern], first: int) -> list[tuple[int, re2.Filter]]:
+    """Filters of patterns, with the position of the first one of each; more than one where they need much memory."""
+    words = re2.Filter()
+    for pattern in patterns:
+        try:
+            words.Add(pattern.regex, _options())
+        except re2.error:
+            # It says what is wrong with the expression.
+            _compile(pattern)
+            raise
+    try:
+        words.Compile()
+    except re2.error:
+        half = len(patterns) // 2
+        if half == 0:
+            raise
+        return [*_filters_of(patterns[:half], first), *_filters_of(patterns[half:], first + half)]
+    return [(first, words)]
 
 
 def check_pattern(pattern: Pattern, benign_lines: Sequence[str]) -> tuple[str, ...]:

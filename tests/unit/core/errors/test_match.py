@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -117,6 +119,15 @@ def test_a_plain_pattern_is_taken() -> None:
 def test_the_shipped_patterns_would_be_taken_themselves() -> None:
     assert {p.name: c for p in shipped_patterns() if (c := check_pattern(p, harmless_lines()))} == {}
     assert len({p.name for p in shipped_patterns()}) == len(shipped_patterns())
+
+
+def test_many_patterns_of_persons_are_found_beside_the_shipped_ones() -> None:
+    words = [sha256(str(number).encode()).hexdigest()[:16] for number in range(4000)]
+    own = [pattern(f"own_{first}", "|".join(words[first : first + 20])) for first in range(0, len(words), 20)]
+    patterns = PatternSet([*shipped_patterns(), *own, pattern("gears", "gears jammed", priority=CERTAIN)])
+
+    assert patterns.find("the gears jammed again")[0].pattern.name == "gears"
+    assert patterns.find(f"{words[-1]} again")[0].pattern.name == own[-1].name
 
 
 def test_no_shipped_pattern_acts_on_what_is_a_persons() -> None:
