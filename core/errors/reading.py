@@ -111,10 +111,15 @@ class LogFormats:
 
 @dataclass(frozen=True, slots=True)
 class LaterSuccess:
-    """Which causes a later success takes back, and how success is worded."""
+    """Which causes a later success takes back, and how success is worded.
+
+    `begun` words that a program serves, which takes back what it only warned of before, but for causes that last.
+    """
 
     causes: frozenset[Category]
     success: re2._Regexp
+    lasting: frozenset[Category]
+    begun: re2._Regexp
     failure: re2._Regexp
     healed: tuple[str, ...]
     not_healed: tuple[str, ...]
@@ -162,21 +167,34 @@ class ExcerptReader:
         `causes` are the failures that were found, with their positions. 0 where nothing healed.
         """
         rules = self.recoveries
-        passing = [start for cause, start in causes if rules is not None and cause in rules.causes]
-        if rules is None or not passing or len(passing) < len(causes):
+        if rules is None or not causes:
             return 0
-        start = _line_start(text, max(passing))
-        failed = self.read_line(text[start : start + _LONGEST_START].partition("\n")[0])
-        for line_start, line_end in _lines_from(text, text.find("\n", max(passing)) + 1 or len(text)):
+        kinds, last = {cause for cause, _ in causes}, max(start for _, start in causes)
+        if kinds <= rules.causes:
+            success = rules.success
+        elif kinds.isdisjoint(rules.lasting) and all(self._is_only_warned_of(text, start) for _, start in causes):
+            success = rules.begun
+        else:
+            return 0
+        failed = self._read_at(text, last)
+        for line_start, line_end in _lines_from(text, text.find("\n", last) + 1 or len(text)):
             line = text[line_start : min(line_end, line_start + _LONGEST_START)]
             read = self.read_line(line)
             if read.program != failed.program or _is_earlier(read, failed):
                 continue
             if read.level is not None and read.level >= LogLevel.ERROR:
                 continue
-            if rules.success.search(line) and not rules.failure.search(line):
+            if success.search(line) and not rules.failure.search(line):
                 return line_start
         return 0
+
+    def _read_at(self, text: str, place: int) -> LogLine:
+        start = _line_start(text, place)
+        return self.read_line(text[start : start + _LONGEST_START].partition("\n")[0])
+
+    def _is_only_warned_of(self, text: str, place: int) -> bool:
+        level = self._read_at(text, place).level
+        return level is not None and level <= LogLevel.WARNING
 
 
 def blank_middle(text: str) -> str:
@@ -230,6 +248,8 @@ def read_recoveries(text: str) -> LaterSuccess:
         causes=frozenset(map(Category, content["causes"])),
         success=_compile("(?i)" + "|".join(content["success"])),
         failure=_compile("(?i)" + "|".join(content["failure"])),
+        lasting=frozenset(map(Category, content["lasting"])),
+        begun=_compile("(?i)" + "|".join(content["begun"])),
         healed=tuple(content["examples"]["healed"]),
         not_healed=tuple(content["examples"]["not_healed"]),
     )
