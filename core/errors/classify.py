@@ -145,7 +145,8 @@ def _classify_words(text: str, patterns: PatternSet) -> Verdict:
     errors = [match for match in matches if _is_error(match)]
     named = [match for match in errors if not _is_hint(match)] or errors
     causes = [(match.pattern.category, match.span[0]) for match in named]
-    causes = causes or [(Category.UNKNOWN, start) for start, _ in _reporting_lines(read, reader)]
+    if not causes and "\n" in read:
+        causes = [(Category.UNKNOWN, start) for start, _ in _reporting_lines(read, reader)]
     healed = reader.position_of_healing(read, causes)
     if healed:
         matches, read = tuple(match for match in matches if match.span[0] >= healed), " " * healed + read[healed:]
