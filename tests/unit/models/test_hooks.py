@@ -32,6 +32,7 @@ def test_the_kinds_of_hooks() -> None:
         ({"after": [{"name": "c", "canary": {"minutes": 1}, "command": ["x"]}]}, "has command and canary"),
         ({"before": [{"name": "c", "canary": {"minutes": 1}}]}, "move it to hooks.after"),
         ({"before": [MIGRATE], "after": [MIGRATE]}, "two hooks are named migrate"),
+        ({"before": [MIGRATE | {"after_rollback": True}]}, "hook migrate: after_rollback is for hooks in hooks.after"),
         ({"before": [MIGRATE | {"command": []}]}, "at least 1 item"),
         ({"before": [MIGRATE | {"timeout_seconds": 0}]}, "greater than 0"),
         ({"before": [MIGRATE | {"failure": "ignore"}]}, "'fail' or 'warn'"),

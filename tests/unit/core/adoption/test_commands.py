@@ -14,6 +14,7 @@ from core.adoption.commands import read_command
         ("sudo -u postgres postgres -D /var/lib/pg", ("postgres",)),
         ("tini -- gunicorn app:app", ("gunicorn",)),
         ("-c /etc/shop.conf", ()),
+        ("sh -e psql", ("psql",)),
     ],
 )
 def test_the_program_of_a_command_is_what_it_starts_and_not_what_it_names(

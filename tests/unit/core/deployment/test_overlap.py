@@ -11,6 +11,7 @@ import pytest
 from core.deployment.overlap import (
     beside_name,
     decide_overlap,
+    fixed_subnets,
     goes_forward,
     missing_in_proxy,
     proxies_of,
@@ -351,3 +352,13 @@ def test_the_plan_says_that_nothing_is_interrupted_or_why_it_is() -> None:
     assert cannot.service("web").interruption is Interruption.REPLACED
     assert cannot.service("web").stop_first_because == "port 80 is fixed"
     assert plan_id(can) == plan_id(cannot)
+
+
+def test_addresses_can_be_chosen_in_networks_with_a_subnet_of_the_file_alone() -> None:
+    subnet = ("10.9.0.0/24",)
+    fixed = replace(DEFAULT, subnets=subnet)
+    others = (replace(DEFAULT, key="a", name="a"), replace(fixed, key="b", name="b", external=True))
+
+    assert fixed_subnets(Application(project="shop", services={}, networks=(fixed, *others), volumes=())) == {
+        fixed.name
+    }

@@ -117,6 +117,16 @@ def test_flapping_is_reported_once_and_holds_one_alert_open() -> None:
     assert watched.changes(*[GOOD] * 30) == ["resolved"]
 
 
+def test_what_flaps_does_so_until_it_changes_less_than_it_did_to_begin() -> None:
+    policy = AlertPolicy(leave=1, keep_firing=timedelta(), rest=timedelta(), flapping_from=0.5, flapping_until=0.25)
+    between = [*[BAD] * 3, *[GOOD] * 3] * 6
+    steady, wild = WatchedMetric(policy=policy), WatchedMetric(policy=policy)
+
+    assert "flapping" not in steady.changes(*between)
+    assert "flapping" in wild.changes(BAD, BAD, *[BAD, GOOD] * 12)
+    assert wild.changes(*between) == [], "it goes on, and one alert stays open"
+
+
 def test_a_failed_dependency_explains_the_alerts_of_those_that_need_it() -> None:
     watched = WatchedMetric(dependencies=NEEDS)
     down = [signal(WORSE, "redis", lasting=True), signal(WORSE, "bot", lasting=True), signal(BAD, "web")]

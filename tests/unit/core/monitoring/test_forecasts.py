@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from core.monitoring.forecasts import forecast
+from core.monitoring.forecasts import forecast, remember, remembered_points
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 STEP = timedelta(minutes=10)
@@ -109,3 +109,11 @@ def test_gaps_in_a_history_are_no_trend() -> None:
     reported = forecast(holed, metric="x", threshold=70.0, horizon=timedelta(days=3))
     assert reported is not None
     assert reported.slope_per_hour == pytest.approx(30 / 96, rel=0.05)
+
+
+def test_a_trail_holds_the_mean_of_each_half_hour() -> None:
+    trail = None
+    for minutes, value in ((0, 10.0), (10, 20.0), (40, 7.0)):
+        trail = remember(trail, MONDAY + timedelta(minutes=minutes), value)
+
+    assert [value for _, value in remembered_points(trail)] == [15.0, 7.0]

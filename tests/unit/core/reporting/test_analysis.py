@@ -165,6 +165,15 @@ def test_recommendations_name_their_rows() -> None:
     assert advice.rows == ("d1", "d5", "d9")
 
 
+def test_where_starts_become_slower_the_three_slowest_are_named() -> None:
+    operations = [operation(hour, seconds=10.0 * 1.05**hour) for hour in range(40)]
+    reported = analyse_operations(operations, environment="dev", since=MONDAY, until=MONDAY + timedelta(days=2))
+
+    (advice,) = reported.recommendations
+    assert advice.advice == "check which services the slowest operations waited for."
+    assert advice.rows == ("d39", "d38", "d37")
+
+
 def test_other_environments_other_times_and_unended_operations_do_not_count() -> None:
     running = Operation(
         deployment_id="r",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from core.reporting.environment_history import environment_history
@@ -126,6 +127,14 @@ def test_a_plot_has_the_band_and_the_limit() -> None:
     assert (plot.plot.limit, plot.plot.band) == (80, (20, 50))
     assert plot.note == "Shaded: from the learnt usual value to where it warns. Limit 80, dotted."
     assert 'class="band"' in draw(plot.plot, "p")
+
+
+def test_a_plot_of_a_day_shows_times_and_a_longer_one_days() -> None:
+    day = records(sample(5, 1))
+    [plot], [longer] = (metric_plots(replace(day, since=day.until - timedelta(hours=hours))) for hours in (24, 48))
+
+    assert (plot.plot.unit, plot.plot.labels[-1]) == ("% of one", f"{day.until:%H:%M}")
+    assert longer.plot.labels[-1] == f"{day.until:%d %b %H:%M}"
 
 
 def test_a_limit_far_above_is_said_in_words_and_does_not_flatten_the_line() -> None:

@@ -80,3 +80,12 @@ def test_equal_values_and_a_single_one_have_a_place() -> None:
             assert 0 <= float(circle.get("cy") or -1) <= 170
     alone = replace(PLOT, labels=("May",), lines=(PlotLine(name="mean", values=(3.0,)),))
     assert len(elements(draw(alone, "a"), "circle")) == 1
+
+
+def test_the_first_the_middle_and_the_last_label_are_below_the_axis() -> None:
+    days = tuple("MTWXFSU")
+    week = replace(PLOT, labels=days, lines=(PlotLine(name="mean", values=tuple(map(float, range(7)))),))
+
+    shown = [text.text for text in elements(draw(week, "a"), "text") if text.text in days]
+
+    assert sorted(shown) == sorted("MXU")

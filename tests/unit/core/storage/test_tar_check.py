@@ -45,6 +45,17 @@ def test_an_archive_that_ends_early_is_refused(left: int) -> None:
         check.finish()
 
 
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE])
+def test_a_file_of_each_kind_counts(kind: bytes) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as made:
+        entry = tarfile.TarInfo("a")
+        entry.type, entry.size = kind, 5
+        made.addfile(entry, io.BytesIO(b"12345"))
+
+    assert fed(packed.getvalue(), 512).files == 1
+
+
 def test_what_is_no_archive_is_refused() -> None:
     with pytest.raises(SnapshotError, match="no tar archive"):
         fed(b"this is text, " * 100, 512)
