@@ -120,7 +120,7 @@ def test_without_a_learnt_baseline_limits_decide_and_the_verdict_says_so() -> No
     verdict = judged([FAT] * 5, bounds, over=True)
     assert verdict.passed is True
     assert "nothing is learnt yet of the memory of web, the answers of web" in verdict.why
-    assert "its limit is 80 %" in judged([replace(WELL, memory_percent=90)] * 3, bounds).why
+    assert "(its limit is 80 %)" in judged([replace(WELL, memory_percent=90)] * 3, bounds).why
 
 
 def test_the_lower_of_limit_and_baseline_is_the_bound() -> None:

@@ -257,6 +257,13 @@ def test_a_host_has_a_budget_of_its_own() -> None:
     assert "This host" in plan(*elsewhere).reason
 
 
+def test_an_environment_has_its_share_of_a_host_that_others_use_too() -> None:
+    here = [tried(timedelta(minutes=n), error_id=f"e-{n}", service=f"service-{n}", success=True) for n in range(1, 13)]
+    other = replace(here[0], environment="prod")
+
+    assert plan(*here, other).reason.startswith("Environment dev has had 12 of 12 points")
+
+
 def test_another_services_attempts_do_not_count() -> None:
     elsewhere = [tried(timedelta(minutes=n), error_id=f"other-{n}", service="web") for n in (1, 2, 3)]
 
