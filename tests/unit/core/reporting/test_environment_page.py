@@ -131,10 +131,10 @@ def test_a_plot_has_the_band_and_the_limit() -> None:
 
 def test_a_plot_of_a_day_shows_times_and_a_longer_one_days() -> None:
     day = records(sample(5, 1))
-    [plot], [longer] = (metric_plots(replace(day, since=day.until - timedelta(hours=hours))) for hours in (24, 48))
+    [plot], [longer] = (metric_plots(replace(day, since=day.until - timedelta(days=days))) for days in (1, 2))
 
-    assert (plot.plot.unit, plot.plot.labels[-1]) == ("% of one", f"{day.until:%H:%M}")
-    assert longer.plot.labels[-1] == f"{day.until:%d %b %H:%M}"
+    assert (plot.plot.unit, plot.plot.labels[0]) == ("% of one", f"{day.until:%H:%M}")
+    assert longer.plot.labels[0] == f"{day.until - timedelta(days=2):%d %b %H:%M}"
 
 
 def test_a_limit_far_above_is_said_in_words_and_does_not_flatten_the_line() -> None:
