@@ -33,9 +33,10 @@ class Registry:
         """Build an image of these lines of a Dockerfile and let the name mean it in the registry; its digest.
 
         The engine's own name of it stays as it is: the image is pushed under the other name of this machine.
+        Another registry's image of the same lines is another image: whoever removes one here meets no container there.
         """
         pushed = f"127.0.0.1:{self.port}/{name}"
-        text = "\n".join([f"FROM {IMAGE}", *lines, ""])
+        text = "\n".join([f"FROM {IMAGE}", *lines, f"LABEL roas.tests.registry={self.port}", ""])
         subprocess.run(
             ["docker", "build", "-q", "-t", pushed, "-"], input=text, text=True, check=True, capture_output=True
         )
