@@ -377,8 +377,12 @@ class Environment(Strict):
     services: dict[Name, ServiceSpec] = Field(
         default_factory=dict, description="What the Compose files do not say of services; others have the defaults."
     )
-    stabilisation_seconds: float = Field(
-        default=10.0, ge=0, le=600, description="So long a service must hold its health to count as proven."
+    stabilisation_seconds: float | None = Field(
+        default=None,
+        ge=0,
+        le=600,
+        description="So long a service must hold its health to count as proven. By default ten seconds; when it is "
+        "started as it was proven before, and has not failed since, two.",
     )
     start_timeout_seconds: float = Field(
         default=300.0, gt=0, le=7200, description="At most so long each service may take; one may have its own."
@@ -457,11 +461,20 @@ class Environment(Strict):
 
     def stabilisation(self, service: str) -> timedelta:
         """How long a service must hold its health before it counts as proven."""
+        seconds = self._said_stabilisation(service)
+        return _STABILISATION if seconds is None else timedelta(seconds=seconds)
+
+    def says_stabilisation(self, service: str) -> bool:
+        """Whether its file says how long a service must hold its health."""
+        return self._said_stabilisation(service) is not None
+
+    def _said_stabilisation(self, service: str) -> float | None:
         seconds = self.service(service).stabilisation_seconds
-        return timedelta(seconds=self.stabilisation_seconds if seconds is None else seconds)
+        return self.stabilisation_seconds if seconds is None else seconds
 
 
 _NOTHING_SAID = ServiceSpec()
+_STABILISATION = timedelta(seconds=10)
 
 
 def environment_schema() -> dict[str, Any]:

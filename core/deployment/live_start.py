@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
+from core.deployment.hold import NeededHold
 from core.deployment.plan import critical_path
 from models.compose import DependencyCondition, ServiceDeclaration
 from models.health import ServiceHealth
@@ -31,6 +32,14 @@ class LiveRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LiveHold:
+    """Until when a service that serves has to stay so, and why so long."""
+
+    until: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LiveStart:
     """A start while it runs. Moments are seconds since it began; `began` is that moment of the monotonic clock.
 
@@ -43,6 +52,7 @@ class LiveStart:
     begun_at: Mapping[str, float] = field(default_factory=dict)
     held_up_by: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     reached: frozenset[tuple[str, DependencyCondition]] = frozenset()
+    held: Mapping[str, LiveHold] = field(default_factory=dict)
     results: Mapping[str, ServiceStart] = field(default_factory=dict)
     over_at: float | None = None
 
@@ -55,6 +65,14 @@ class LiveStart:
     def reach(self, service: str, milestone: DependencyCondition) -> LiveStart:
         """A service has reached what its dependants may wait for."""
         return replace(self, reached=self.reached | {(service, milestone)})
+
+    def hold(self, service: str, at: float, hold: NeededHold | None) -> LiveStart:
+        """A service serves, and has to stay so from then on; None where it does not any more."""
+        others = {name: held for name, held in self.held.items() if name != service}
+        if hold is None:
+            return replace(self, held=others)
+        until = at + hold.needed.total_seconds()
+        return replace(self, held={**others, service: LiveHold(until=until, why=hold.why)})
 
     def end(self, result: ServiceStart) -> LiveStart:
         """A service is proven, or has failed."""
@@ -69,9 +87,10 @@ def headline(start: LiveStart, now: float) -> str:
     """Summarise how far the start is, `now` seconds after it began."""
     failed = sum(not result.ok for result in start.results.values())
     proven = sum(result.ok and result.state != ServiceHealth.UNPROVEN for result in start.results.values())
+    serving = len(start.held.keys() - start.results.keys())
     return (
         f"{start.environment}: {proven} of {len(start.services)} services proven"
-        f"{f', {failed} failed' if failed else ''}, {now:.1f} s"
+        f"{f', {serving} more serving' if serving else ''}{f', {failed} failed' if failed else ''}, {now:.1f} s"
     )
 
 
@@ -114,8 +133,8 @@ def _row(start: LiveStart, declaration: ServiceDeclaration, now: float) -> LiveR
         return LiveRow(service=name, state=state, seconds=spent, detail=detail, ended=True)
     if begun is None:
         return LiveRow(service=name, state="waiting", seconds=now, detail=_describe_wait(start, declaration))
-    if (name, DependencyCondition.HEALTHY) in start.reached:
-        state, detail = "healthy", "stabilising"
+    if (held := start.held.get(name)) is not None:
+        state, detail = "serves", f"it has to stay so for {max(0.0, held.until - now):.0f} s more: {held.why}"
     elif (name, DependencyCondition.STARTED) not in start.reached:
         state, detail = "starting", ""
     elif declaration.checked:
@@ -123,7 +142,7 @@ def _row(start: LiveStart, declaration: ServiceDeclaration, now: float) -> LiveR
     elif declaration.awaited:
         state, detail = "started", "it has not finished yet"
     else:
-        state, detail = "started", "stabilising"
+        state, detail = "started", ""
     return LiveRow(service=name, state=state, seconds=now - begun, detail=detail)
 
 

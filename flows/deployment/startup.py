@@ -249,7 +249,7 @@ async def create(start: Start) -> str | None:
 async def start_services(start: Start) -> None:
     """Start the services in their order, and prove each."""
     start.services = await start_in_order(
-        start.recorder, start.application, planned=start.plan, replaced_since=start.replaced_since
+        start.recorder, start.application, planned=start.plan, replaced_since=start.replaced_since, as_before=True
     )
 
 

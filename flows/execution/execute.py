@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from core.deployment.hold import NeededHold, ServiceHistory
 from core.deployment.kept_files import copies_by_service, copies_in_words
 from core.deployment.live_start import MILESTONES
 from core.deployment.plan import critical_path, plan, refuse_paused, start_deadline
@@ -44,7 +45,7 @@ from tasks.deployment.progress import StartProgress, start_progress
 from tasks.deployment.proxies import ProxyFollower
 from tasks.deployment.release import inspect_release, keep_release
 from tasks.deployment.service_inspector import ServiceInspector, StartProof
-from tasks.deployment.services import inspect_application, proven_releases, read_injected_files, start_when_replaced
+from tasks.deployment.services import inspect_application, read_injected_files, service_histories, start_when_replaced
 from tasks.deployment.start_service import ServiceStartOrder, bring_up, hold_again
 from tasks.errors.evidence import ProbeJournal, take_evidence
 from tasks.monitoring.events import ContainerWatch, watch_project
@@ -52,6 +53,9 @@ from tasks.runtime.naming import call_as
 from tasks.runtime.traces import record_wait
 
 log = logging.getLogger("roas")
+
+SERVING = "serving"
+"""Step of an operation: a service serves, and has to stay so for some time."""
 
 PROVEN = "proven"
 """Step of an operation: a service is proven."""
@@ -65,6 +69,7 @@ async def start_in_order(
     document: Mapping[str, Any] | None = None,
     replaced_since: float | None = None,
     turns: Turns | None = None,
+    as_before: bool = False,
 ) -> tuple[ServiceStart, ...]:
     """Bring every service up, each as soon as its dependencies allow.
 
@@ -72,7 +77,8 @@ async def start_in_order(
     the release's configuration that the containers were made from, where it was not the files. `replaced_since` is
     when the first container was replaced, as a moment of the monotonic clock. With `turns` the containers of changed
     services are created in their turns. One service that fails does not stop the ones that do not need it, unless they
-    wait for their turns: the record then shows the whole.
+    wait for their turns: the record then shows the whole. With `as_before` what was proven before needs less time to
+    prove that it stays up.
 
     Raises:
         StartFailedError: A required service did not come up; the error names the root failure, since others
@@ -85,19 +91,29 @@ async def start_in_order(
     cautious = planned is None
     if planned is None:
         planned = plan(application, await inspect_application(recorder.project))
-    proven_before = frozenset[str]()
+    histories: dict[str, ServiceHistory] = {}
     with suppress(StoreError):
-        proven_before = frozenset(name for release in await proven_releases(recorder.name) for name in release.hashes)
-    # One without a container may have lost its data too, and one with another volume has none yet.
-    proven_before -= {
-        line.service for line in planned.services if line.action is PlannedAction.CREATE or line.other_volumes
-    }
+        histories = await service_histories(recorder.name)
+    for line in planned.services:
+        # One without a container may have lost its data too, and one with another volume has none yet.
+        if line.action is PlannedAction.CREATE or line.other_volumes:
+            histories.pop(line.service, None)
     async with (
         start_progress(recorder.name, application.services, recorder.redactor) as progress,
         watch_project(recorder.project) as watch,
     ):
         start = _StartExecution(
-            recorder, application, files, planned, progress, watch, replaced_since, turns, proven_before, cautious
+            recorder,
+            application,
+            files,
+            planned,
+            progress,
+            watch,
+            replaced_since,
+            turns,
+            histories,
+            as_before,
+            cautious,
         )
         try:
             await asyncio.gather(*(start.one(service) for service in services))
@@ -181,7 +197,8 @@ class _Waits:
 class _StartExecution:
     """One start while it runs: who has reached which milestone.
 
-    `cautious`: a program that runs is asked for its configuration before it is restarted.
+    `histories` are those of the services that were proven before, on the data that they have. `cautious`: a program
+    that runs is asked for its configuration before it is restarted.
     """
 
     recorder: OperationRecorder
@@ -192,7 +209,8 @@ class _StartExecution:
     watch: ContainerWatch
     replaced_since: float | None = None
     turns: Turns | None = None
-    proven_before: frozenset[str] = frozenset()
+    histories: Mapping[str, ServiceHistory] = field(default_factory=dict)
+    as_before: bool = False
     cautious: bool = False
     _journal: ProbeJournal = field(default_factory=ProbeJournal)
     _began: float = field(default_factory=time.monotonic)
@@ -202,6 +220,7 @@ class _StartExecution:
     _runs: dict[str, UUID] = field(default_factory=dict)
     _proxies: ProxyFollower = field(init=False)
     _following: list[asyncio.Task[None]] = field(default_factory=list)
+    _serving: set[str] = field(default_factory=set)
     _paused: PausedError | None = None
 
     def __post_init__(self) -> None:
@@ -371,7 +390,8 @@ class _StartExecution:
             restart_because=None if done else restarts.get(name),
             done=done,
             replaced=self.turns is not None and self.turns.replaces(name),
-            proven_before=name in self.proven_before,
+            proven_before=name in self.histories,
+            history=self.histories.get(name) if self.as_before else None,
             deployment_id=recorder.deployment_id,
             waited_seconds=waits.longest,
         )
@@ -405,6 +425,7 @@ class _StartExecution:
                 order=order,
                 watch=self.watch,
                 reached=lambda milestone: self._reach(name, milestone),
+                serves=lambda hold: self._serve(name, hold),
                 journal=self._journal,
             )
             if self.turns is not None:
@@ -465,6 +486,25 @@ class _StartExecution:
             line = next((candidate for candidate in self.plan.services if candidate.service == name), None)
             changed = line is not None and line.action is not PlannedAction.KEEP and not line.start_first
             self._following.append(asyncio.create_task(self._proxies.follow(name, changed=changed)))
+
+    def _serve(self, name: str, hold: NeededHold | None) -> None:
+        """Tell that a service serves, and why the start goes on."""
+        self.progress.hold(name, hold)
+        if hold is None:
+            self._serving.discard(name)
+            return
+        self._serving.add(name)
+        seconds, recorder = hold.needed.total_seconds(), self.recorder
+        detail = f"it has to stay so for {seconds:.1f} s: {hold.why}"
+        log.info("%s serves after %.1f s; %s", name, time.monotonic() - self._began, detail)
+        now = datetime.now(UTC)
+        step = OperationStep(
+            deployment_id=recorder.deployment_id, step=SERVING, service=name, finished_at=now, detail=detail
+        )
+        self.progress.record(None, step)
+        known, of = len(self._serving | self._results.keys()), len(self.application.services)
+        if known == of > 1 and all(result.ok for result in self._results.values()):
+            log.info("%d of %d services serve after %.1f s", known, of, time.monotonic() - self._began)
 
     async def _keep_evidence(self, services: Sequence[str], reason: str) -> None:
         """Keep the evidence of services that failed, before they are rolled back or replaced."""

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from prefect.artifacts import acreate_progress_artifact, acreate_table_artifact, aupdate_progress_artifact
 
+from core.deployment.hold import NeededHold
 from core.deployment.live_start import LiveStart
 from core.errors.redact import Redactor
 from models.compose import DependencyCondition, ServiceDeclaration
@@ -64,6 +65,10 @@ class StartProgress:
     def reach(self, service: str, milestone: DependencyCondition) -> None:
         """A service has reached a milestone."""
         self._report(self._live.reach(service, milestone))
+
+    def hold(self, service: str, hold: NeededHold | None) -> None:
+        """A service serves and has to stay so, or does not any more."""
+        self._report(self._live.hold(service, self._live.seconds_at(time.monotonic()), hold))
 
     def record(self, change: StateChange | None, step: OperationStep | None) -> None:
         """Record a change and the step it ends, together or not at all."""

@@ -19,6 +19,7 @@ from adapters.docker.containers import ContainerSnapshot
 from adapters.docker.engine import DockerEngine
 from adapters.host.fingerprints import Fingerprints
 from core.deployment.half_replaced import find_half_replaced
+from core.deployment.hold import ServiceHistory
 from core.deployment.hooks import planned_hooks
 from core.deployment.images import build_key
 from core.deployment.plan import paused_services, plan
@@ -177,6 +178,22 @@ async def proven_releases(environment: str) -> list[Release]:
     return [
         release for release in await asyncio.to_thread(open_stores().releases.latest, environment) if release.proven
     ]
+
+
+async def service_histories(environment: str) -> dict[str, ServiceHistory]:
+    """The history of each service that a proven release of an environment contains.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    releases = await proven_releases(environment)
+    failures = await asyncio.to_thread(open_stores().errors.last_failures, environment) if releases else {}
+    return {
+        name: ServiceHistory(
+            releases=[release for release in releases if name in release.hashes], failed_at=failures.get(name)
+        )
+        for name in {name for release in releases for name in release.hashes}
+    }
 
 
 def read_plan(project: Project, options: FetchOptions = NO_FETCH) -> Plan:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from adapters.docker.engine import DockerEngine
+from core.deployment.hold import NeededHold, ServiceHistory, needed_hold
 from core.deployment.restart import Aftermath, DependantAnswer, aftermath, replica_groups, settle_time
 from core.deployment.verify import Progress, StabilityHold, extend_deadline, update_stability
 from models.compose import Application, DependencyCondition, InjectedFile, ServiceDeclaration
@@ -40,7 +41,8 @@ class ServiceStartOrder:
     `since` is when the operation began: a job that has finished since then is not run again, nor is one that is
     `done`; with `restart_because`, containers that were up before then are restarted. `replaced`: its containers are
     new, and some may run already. `waited_seconds` is how long it waited for its dependencies. `proven_before`: some
-    release of it was, so its data knows its users, and a refused login will not be taken later.
+    release of it was, so its data knows its users, and a refused login will not be taken later. `history` is what may
+    shorten its stabilisation time, None where nothing does.
     """
 
     declaration: ServiceDeclaration
@@ -51,6 +53,7 @@ class ServiceStartOrder:
     done: bool = False
     replaced: bool = False
     proven_before: bool = False
+    history: ServiceHistory | None = None
     deployment_id: str = ""
     waited_seconds: float = 0.0
 
@@ -61,11 +64,13 @@ async def bring_up(
     order: ServiceStartOrder,
     watch: ContainerWatch,
     reached: Callable[[DependencyCondition], None],
+    serves: Callable[[NeededHold | None], None],
     journal: ProbeJournal,
 ) -> StartProof:
     """Start the containers that do not run, and wait until the service serves and stays stable.
 
-    The answers of its health check and probe go into the journal.
+    `serves` is called whenever it serves and has to go on so long, and with None where it does not any more. The
+    answers of its health check and probe go into the journal.
 
     Raises:
         StartFailedError: It did not come up, or did not stay up; the message says its last state.
@@ -121,14 +126,18 @@ async def bring_up(
     stability = None if changed else _held_already(before)
     if changed and declaration.checked:
         await watch.change(declaration.name, besides=_EXPECTED)
+    history = None if restart_because is not None or not order.proven_before else order.history
+    hold = needed_hold(project.environment, declaration.name, before, history)
     with span(f"prove {declaration.name}", environment=project.environment.name, service=declaration.name):
         container_states = await wait_until_proven(
             attempt,
             watch,
             order.deadline_seconds,
             reached=reached,
+            serves=lambda left: serves(None if left is None else replace(hold, needed=left)),
             stability=stability,
             first=None if changed else before,
+            needed=hold.needed,
         )
     watch.forget_deaths(declaration.name)
     verdict = attempt.verdict(container_states)
@@ -157,14 +166,16 @@ async def wait_until_proven(
     deadline_seconds: float,
     *,
     reached: Callable[[DependencyCondition], None] = lambda _: None,
+    serves: Callable[[timedelta | None], None] = lambda _: None,
     stability: StabilityHold | None = None,
     first: list[ContainerState] | None = None,
     needed: timedelta | None = None,
 ) -> list[ContainerState]:
     """Inspect the service at every event until it has completed, or has been up for its stabilisation time.
 
-    `reached` is called with each milestone, and `stability` is how long the service has been stable before. `first` are
-    its containers where they were inspected just now. `needed` stands for the stabilisation time where it is given.
+    `reached` is called with each milestone, and `serves` whenever it serves, with how long it has to go on, and when it
+    does not any more, with None. `stability` is how long the service has been stable before. `first` are its containers
+    where they were inspected just now. `needed` stands for the stabilisation time where it is given.
 
     Raises:
         StartFailedError: It was lost, or was not up after `deadline_seconds`.
@@ -173,7 +184,7 @@ async def wait_until_proven(
     needed = attempt.project.environment.stabilisation(name) if needed is None else needed
     began = reported_at = time.monotonic()
     until = began + deadline_seconds
-    been_up, ran_before = False, stability is not None
+    been_up, is_held, ran_before = False, False, stability is not None
     among = watch.containers(name)
     while True:
         outages = attempt.outages
@@ -195,6 +206,9 @@ async def wait_until_proven(
         stability = update_stability(before, datetime.now(UTC), now, container_states, needed, ran_before=ran_before)
         if stability.proven:
             return container_states
+        if is_held != (stability.remaining is not None):
+            is_held = not is_held
+            serves(stability.remaining)
         until = extend_deadline(until, time.monotonic(), stability, needed)
         why = stability.reason if now.progress is Progress.UP else now.reason
         attempt.journal.standing[name] = why

@@ -92,6 +92,16 @@ class Errors(Repository):
             self._row_by_prefix(_errors.c.error_id, error_id, "error", "`roas status` lists the open ones.")
         )
 
+    def last_failures(self, environment: str) -> dict[str, datetime]:
+        """When each service of an environment failed last, by its name; what was only foreseen does not count."""
+        latest = sa.func.max(_errors.c.last_seen).label("at")
+        query = (
+            sa.select(_errors.c.service_name, latest)
+            .where(_errors.c.environment == environment, _errors.c.service_name.is_not(None), ~_errors.c.predictive)
+            .group_by(_errors.c.service_name)
+        )
+        return {row.service_name: row.at for row in self._all(query)}
+
     def resolutions(self, error_ids: Sequence[str]) -> dict[str, str]:
         """What ended each of these errors, by id; those without an end or a reason are left out."""
         query = sa.select(_errors.c.error_id, _errors.c.resolution).where(_errors.c.error_id.in_(error_ids))

@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -23,6 +25,7 @@ from models.results import OperationResult
 from tasks.deployment.services import read_plan
 from tasks.runtime.project import open_project
 from tests.e2e.flows.conftest import IMAGE, Place, well
+from tests.integration.stores.values import ERROR
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
@@ -45,6 +48,35 @@ async def failed_start(place: Place) -> tuple[OperationResult | BaseException, s
         assert operation.ended_at is not None
         assert stores.errors.list_unresolved("test")
         return data, str(operation.details["reason"])
+
+
+async def test_a_start_as_before_proves_sooner_until_the_service_fails(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.environments._STABILISATION", timedelta(seconds=1.5))
+    monkeypatch.setattr("core.deployment.hold.SHORTENED", timedelta(seconds=0.3))
+    place.declare(well("web"), stabilisation_seconds="null")
+
+    async def started() -> tuple[str, float]:
+        result = await startup("test")
+        with place.stores() as stores:
+            [serving] = [step for step in stores.progress.steps(result.deployment_id) if step.step == "serving"]
+            operation = stores.operations.get(result.deployment_id)
+        assert operation.ended_at is not None
+        return serving.detail, (operation.ended_at - serving.finished_at).total_seconds()
+
+    detail, held = await started()
+    assert detail == "it has to stay so for 1.5 s: its container, its files or its data are new"
+    assert held >= 1.4
+    await stop("test")
+    assert (await started())[0] == "it has to stay so for 0.3 s: it was proven before, and has not failed since"
+    await stop("test")
+    with place.stores() as stores:
+        now = datetime.now(UTC)
+        stores.errors.record(replace(ERROR, environment="test", service="web", first_seen=now, last_seen=now))
+    detail, held = await started()
+    assert detail == f"it has to stay so for 1.5 s: it failed at {now:%Y-%m-%d %H:%M} UTC"
+    assert held >= 1.4
 
 
 async def test_starts_in_order_proves_each_service_and_records_it(place: Place) -> None:

@@ -39,6 +39,23 @@ def test_the_same_cause_seen_again_counts_up(stores: Stores) -> None:
     assert len(stores.errors.list_unresolved("prod")) == 1
 
 
+def test_the_last_failure_of_each_service_is_found(stores: Stores) -> None:
+    def fail(error_id: str, minutes: int, **change: object) -> None:
+        at = NOON + minutes * MINUTE
+        stores.errors.record(replace(ERROR, error_id=error_id, first_seen=at, last_seen=at, **change))
+
+    fail("e1", 0, service="web")
+    stores.errors.resolve("e1", NOON, "it came back")
+    fail("e2", 3, service="web")
+    fail("e3", 1, service="db")
+    fail("e4", 9, service="db", predictive=True, verdict=replace(ERROR.verdict, category=Category.TIMEOUT))
+    fail("e5", 9, service="web", environment="dev")
+    fail("e6", 9, service=None)
+
+    assert stores.errors.last_failures("prod") == {"web": NOON + 3 * MINUTE, "db": NOON + MINUTE}
+    assert stores.errors.last_failures("test") == {}
+
+
 def test_recording_the_same_error_again_changes_nothing(stores: Stores) -> None:
     stores.errors.record(ERROR)
     assert stores.errors.record(ERROR).count == 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
+from core.deployment.hold import NeededHold
 from core.deployment.live_start import LiveRow, LiveStart, headline, live_rows, path_so_far, rows_that_fit
 from models.compose import DependencyCondition, DependsOn, HealthcheckDeclaration, ServiceDeclaration
 from models.results import ServiceStart
@@ -45,7 +47,13 @@ def test_state_follows_the_milestones() -> None:
     begun = START.begin("db", 1.0, {})
     assert shown(begun)["db"] == ("starting", 4.0, "")
     assert shown(begun.reach("db", STARTED))["db"] == ("started", 4.0, "its health check has not passed yet")
-    assert shown(begun.reach("db", STARTED).reach("db", HEALTHY))["db"] == ("healthy", 4.0, "stabilising")
+    hold = NeededHold(needed=timedelta(seconds=10), why="it is new")
+    serving = begun.reach("db", STARTED).reach("db", HEALTHY).hold("db", 2.0, hold)
+    assert shown(serving)["db"] == ("serves", 4.0, "it has to stay so for 7 s more: it is new")
+    assert headline(serving, 5.0) == "shop: 0 of 3 services proven, 1 more serving, 5.0 s"
+    assert shown(serving, 12.4)["db"][2] == "it has to stay so for 0 s more: it is new"
+    assert headline(serving.end(proven("db", 11.0)), 12.0) == "shop: 1 of 3 services proven, 12.0 s"
+    assert shown(serving.hold("db", 4.0, None))["db"] == ("started", 4.0, "its health check has not passed yet")
     assert shown(begun.end(proven("db", 2.5)))["db"] == ("healthy", 2.5, "it runs")
     job = START.begin("migrate", 3.0, {"db": 3.0}).reach("migrate", STARTED)
     assert shown(job)["migrate"] == ("started", 2.0, "it has not finished yet")
