@@ -24,6 +24,9 @@ RELEASE_IMAGES = "roas-release"
 RELEASE_HASH_LABEL = "roas.release.hash"
 """On a container that mounts a release's copies: the hash of the release's configuration for which it stands."""
 
+ONE_OFF_LABEL = "com.docker.compose.oneoff"
+"""Compose's, "True" on a container of `docker compose run`."""
+
 COPIES_LABEL = "roas.release.copies"
 """On such a container: the copies by the path of the file of which each is one, as JSON."""
 
@@ -135,6 +138,11 @@ class ContainerEvent:
     project: str
     action: str
     attributes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def one_off(self) -> bool:
+        """Whether it is about a container of `docker compose run`, which is none of its service's replicas."""
+        return self.attributes.get(ONE_OFF_LABEL) == "True"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

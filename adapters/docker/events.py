@@ -15,7 +15,7 @@ from docker.types import CancellableStream
 
 from adapters.docker.client import PROJECT_LABEL, READ_SECONDS, SERVICE_LABEL, EngineClient, innermost
 from core.common.safe_text import printable
-from models.containers import ContainerEvent
+from models.containers import ONE_OFF_LABEL, ContainerEvent
 from models.failures import EngineUnreachableError
 
 # Everything but exec_*: every health check makes three of those, and they show commands with their arguments.
@@ -24,7 +24,7 @@ _ACTIONS = (
     "health_status",
 )
 _ENDS = frozenset({"kill", "stop", "die", "disconnect", "unmount", "destroy"})
-_ATTRIBUTES = ("exitCode", "signal", "execDuration", "image", "name", "oldName")
+_ATTRIBUTES = ("exitCode", "signal", "execDuration", "image", "name", "oldName", ONE_OFF_LABEL)
 
 
 class Events:

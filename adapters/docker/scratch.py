@@ -12,6 +12,7 @@ from docker.errors import NotFound
 from adapters.docker.containers import ContainerSnapshot
 from adapters.docker.engine import DockerEngine
 from models.compose import InjectedFile
+from models.containers import ONE_OFF_LABEL
 from models.failures import EngineError, EngineUnreachableError
 
 _KEPT = ("Memory", "MemorySwap", "NanoCpus", "ShmSize", "Tmpfs", "Ulimits", "SecurityOpt", "CapAdd", "CapDrop", "Init")
@@ -78,7 +79,7 @@ def why_not_mounted(engine: DockerEngine, paths: Sequence[str], image: str, proj
     body = {
         "Image": image,
         "Entrypoint": ["true"],
-        "Labels": {_KEPT_LABELS[0]: project, "com.docker.compose.oneoff": "True"},
+        "Labels": {_KEPT_LABELS[0]: project, ONE_OFF_LABEL: "True"},
         "HostConfig": {"NetworkMode": "none", "Mounts": mounts},
     }
     try:
@@ -106,7 +107,7 @@ def scratch_body(reported: dict[str, Any], label: tuple[str, str]) -> dict[str, 
     # and `docker compose down` removes it. The broker in front of an engine allows none without a project.
     labels = {name: value for name, value in (config.get("Labels") or {}).items() if name in _KEPT_LABELS}
     return config | {
-        "Labels": labels | {"com.docker.compose.oneoff": "True", label[0]: label[1]},
+        "Labels": labels | {ONE_OFF_LABEL: "True", label[0]: label[1]},
         "Volumes": fresh,
         "HostConfig": {name: host[name] for name in _KEPT if host.get(name)}
         | {"Mounts": mounts, "NetworkMode": "none", "RestartPolicy": {"Name": "no"}},

@@ -12,10 +12,9 @@ from adapters.docker.client import PROJECT_LABEL, SERVICE_LABEL
 from core.common.safe_text import printable
 from core.deployment.kept_files import copies_of
 from core.errors.redact import secrets_among, secrets_in
-from models.containers import RELEASE_HASH_LABEL, ComposeOrigin, ContainerState, HealthLogEntry
+from models.containers import ONE_OFF_LABEL, RELEASE_HASH_LABEL, ComposeOrigin, ContainerState, HealthLogEntry
 
 _NUMBER = "com.docker.compose.container-number"
-_ONE_OFF = "com.docker.compose.oneoff"
 _CONFIG_HASH = "com.docker.compose.config-hash"
 _FILES = "com.docker.compose.project.config_files"
 _ENV_FILES = "com.docker.compose.project.environment_file"
@@ -97,7 +96,7 @@ def container_state(
         started_at=to_our_clock(state.get("StartedAt")),
         finished_at=to_our_clock(state.get("FinishedAt")),
         config_hash=labels.get(_CONFIG_HASH, ""),
-        one_off=labels.get(_ONE_OFF) == "True",
+        one_off=labels.get(ONE_OFF_LABEL) == "True",
         addresses={name: endpoint["IPAddress"] for name, endpoint in networks.items() if endpoint.get("IPAddress")},
         ports={
             target: int(bindings[0]["HostPort"])

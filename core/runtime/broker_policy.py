@@ -27,13 +27,14 @@ from core.runtime.broker_routes import (
     Route,
 )
 from core.runtime.broker_shapes import MountSource, References
+from models.containers import ONE_OFF_LABEL
 from models.failures import BadInputError
 
 PROJECT = "com.docker.compose.project"
 OWN_PROJECT = "roas-ops"
 
 _SERVICE = "com.docker.compose.service"
-_SHOWN_LABELS = (PROJECT, _SERVICE, "com.docker.compose.container-number", "com.docker.compose.oneoff")
+_SHOWN_LABELS = (PROJECT, _SERVICE, "com.docker.compose.container-number", ONE_OFF_LABEL)
 # Folders that hold the machine itself, or its engine's socket and data.
 _NEVER_ROOTS = ("/proc", "/sys", "/dev", "/run", "/var/run", "/boot", "/etc", "/var/lib/docker")
 _PRIVATE = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8")))

@@ -100,7 +100,9 @@ class ContainerWatch(_Subscriber):
             actions.put_nowait("")
 
     def see(self, event: ContainerEvent) -> None:
-        """Take an event, and wake the task that waits for it."""
+        """Take an event of a service's own container, and wake the task that waits for it."""
+        if event.one_off:
+            return
         if self._services is not None:
             if event.action == "create":
                 self._services[event.container_id] = event.service

@@ -13,6 +13,7 @@ import requests
 from docker.errors import APIError, NotFound
 
 from adapters.docker.client import PROJECT_LABEL, SERVICE_LABEL
+from models.containers import ONE_OFF_LABEL
 from tests.simulation import kernel
 from tests.simulation.checks import HealthChecks
 from tests.simulation.clock import BEGIN, Clock
@@ -87,7 +88,7 @@ class Engine:
             for container in self.containers.values()
             if container.labels.get(PROJECT_LABEL) == project
             and service in (None, container.labels.get(SERVICE_LABEL))
-            and container.labels.get("com.docker.compose.oneoff") != "True"
+            and container.labels.get(ONE_OFF_LABEL) != "True"
         ]
 
     def data_of(self, container: Container) -> Data | None:
@@ -284,6 +285,7 @@ class Engine:
                 "Attributes": {
                     PROJECT_LABEL: container.labels.get(PROJECT_LABEL, ""),
                     SERVICE_LABEL: container.labels.get(SERVICE_LABEL, ""),
+                    ONE_OFF_LABEL: container.labels.get(ONE_OFF_LABEL, ""),
                     "name": container.name,
                     "image": container.config["Image"],
                     **attributes,
