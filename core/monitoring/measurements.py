@@ -122,9 +122,11 @@ def uses_the_same(earlier: ServiceSample, later: ServiceSample) -> bool:
 
 
 def deaths(events: Iterable[ContainerEvent], container_states: Iterable[ContainerState]) -> list[Death]:
-    """Return how containers ended, in order of time: by the engine's events, otherwise by their exited containers."""
+    """Return how services' own containers ended, in order of time: by the engine's events, otherwise by their state."""
     ends, out_of_memory = [], set[str]()
     for event in events:
+        if event.one_off:
+            continue
         if event.action == "oom":
             out_of_memory.add(event.container_id)
         elif event.action == "die":
@@ -148,7 +150,10 @@ def deaths(events: Iterable[ContainerEvent], container_states: Iterable[Containe
             out_of_memory=container.oom_killed,
         )
         for container in container_states
-        if container.state == "exited" and container.finished_at is not None and container.container_id not in received
+        if container.state == "exited"
+        and not container.one_off
+        and container.finished_at is not None
+        and container.container_id not in received
     ]
     return sorted(ends, key=lambda death: death.at)
 

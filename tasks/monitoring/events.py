@@ -154,7 +154,9 @@ class EventFeed(_Subscriber):
         self._woken.set()
 
     def see(self, event: ContainerEvent) -> None:
-        """Take an event; drop the backlog where it is too long."""
+        """Take an event of a service's own container; drop the backlog where it is too long."""
+        if event.one_off:
+            return
         if len(self._events) >= _MOST_RECEIVED:
             self._events.clear()
             self._missed = True

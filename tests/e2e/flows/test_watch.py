@@ -12,6 +12,7 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock
 
 from adapters.pattern_files import shipped_set
 from core.errors.classify import classify
+from core.recovery.tracker import LOOP
 from core.recovery.triage import STOPPED
 from flows.deployment.restart import restart
 from flows.deployment.startup import startup
@@ -59,6 +60,22 @@ async def test_a_killed_service_is_recovered_at_once(place: Place) -> None:
     assert (error.service, error.source) == ("base", "watch")
     assert error.resolved_at is not None
     assert place.containers(running=True) == ["base", "top"]
+
+
+async def test_commands_that_a_person_runs_beside_a_service_are_no_crash_loop_of_it(place: Place) -> None:
+    place.declare(well("base", restart="always"))
+    await startup("test")
+    run = ("compose", "-p", place.project, "-f", str(place.folder / "compose.yaml"), "run", "--rm", "base")
+    async with watching(place):
+        for _ in range(LOOP):
+            await asyncio.to_thread(docker, *run, "true")
+        docker("kill", place.container("base"))
+        with place.stores() as stores:
+            await until(lambda: any(one.success for one in stores.recoveries.find(environment="test")))
+            (error,) = stores.errors.latest("test")
+
+    assert "crash loop" not in error.verdict.reason + error.text
+    assert error.count == 1
 
 
 @pytest.mark.campaign

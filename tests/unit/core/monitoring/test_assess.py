@@ -10,7 +10,7 @@ import pytest
 
 from core.monitoring.assess import RememberedState, SourceAnswers, assess, is_predictive
 from core.monitoring.measurements import deaths, next_due, uses_the_same
-from models.containers import ContainerEvent, ContainerState, ServiceSample, SystemSample
+from models.containers import ONE_OFF_LABEL, ContainerEvent, ContainerState, ServiceSample, SystemSample
 from models.environments import Environment
 from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
 from models.metrics import HOST, Metric
@@ -164,6 +164,12 @@ def test_what_has_ended_for_good_tells_its_end_where_no_event_does_and_what_neve
     over = replace(CONTAINER_STATE, state="exited", exit_code=3, finished_at=NOON - MINUTE)
     assert measured(replace(SEEN, ends=deaths([], [over])))["bot", "exit_code"] == 3
     assert ("bot", "exit_code") not in measured(SEEN)
+
+
+def test_the_end_of_a_one_off_is_no_end_of_its_service() -> None:
+    over = replace(CONTAINER_STATE, state="exited", exit_code=3, finished_at=NOON - MINUTE, one_off=True)
+    assert deaths([event("die", 1, exitCode="3", **{ONE_OFF_LABEL: "True"})], [over]) == []
+    assert len(deaths([event("die", 1, exitCode="3", **{ONE_OFF_LABEL: "False"})], [])) == 1
 
 
 @pytest.mark.parametrize(
