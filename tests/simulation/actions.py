@@ -30,6 +30,7 @@ class Kind(StrEnum):
     STOP_BY_HAND = "a person stops a container by hand"
     START_BY_HAND = "a person starts a container by hand"
     KILL_BY_HAND = "a person kills a container by hand"
+    RUN_BESIDE = "a person runs commands in containers of their own"
     PAUSE_CONTAINER = "a person pauses a container"
     UNPAUSE_CONTAINER = "a person unpauses a container"
     PAUSE_RECOVERY = "a person pauses recovery"
@@ -75,6 +76,7 @@ _WEIGHTS = {
     Kind.STOP_BY_HAND: 7,
     Kind.START_BY_HAND: 2,
     Kind.KILL_BY_HAND: 3,
+    Kind.RUN_BESIDE: 4,
     Kind.PAUSE_CONTAINER: 2,
     Kind.UNPAUSE_CONTAINER: 2,
     Kind.PAUSE_RECOVERY: 6,
@@ -100,13 +102,14 @@ _WEIGHTS = {
 
 _DISTURBING = (Kind.KILL_OPERATION, Kind.KILL_OPERATION, Kind.INTERRUPT, Kind.CRASH, Kind.KILL_AGENT, Kind.STOP_BY_HAND)
 _FOLLOWING = {
-    **dict.fromkeys((Kind.START, Kind.ROLLBACK), _DISTURBING),
+    **dict.fromkeys((Kind.START, Kind.ROLLBACK), (*_DISTURBING, Kind.RUN_BESIDE)),
     Kind.UPDATE: (*_DISTURBING, *[Kind.UPDATE] * 5),
     Kind.STOP: (*_DISTURBING, Kind.KILL_AGENT, Kind.UPDATE, Kind.START),
     Kind.STOP_BY_HAND: (Kind.KILL_AGENT, Kind.ENGINE_RESTARTS, Kind.ENGINE_AWAY),
     Kind.ENGINE_RESTARTS: (Kind.KILL_AGENT,),
     Kind.ENGINE_AWAY: (Kind.START_BY_HAND, Kind.CRASH),
     Kind.START_BY_HAND: (Kind.CRASH,),
+    Kind.RUN_BESIDE: (Kind.CRASH, Kind.START),
     Kind.PAUSE_RECOVERY: (Kind.CRASH, Kind.OUT_OF_MEMORY, Kind.UNHEALTHY),
     Kind.MAINTENANCE: (Kind.CRASH, Kind.OUT_OF_MEMORY, Kind.UNHEALTHY),
     Kind.ELSEWHERE: (Kind.CRASH, Kind.START),

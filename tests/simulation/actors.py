@@ -20,6 +20,7 @@ from flows.deployment.update import update
 from flows.recovery.answer import decide
 from flows.storage.restore import restore
 from models.audit import Actor
+from models.containers import ONE_OFF_LABEL
 from models.failures import RoasError
 from models.hosts import HostIdentity
 from models.operations import Operation, OperationStatus
@@ -249,6 +250,18 @@ class Actors:
         elif action.kind is Kind.UNPAUSE_CONTAINER:
             engine.unpause(container)
 
+    async def _run_beside(self, action: Action) -> None:
+        """As `docker compose run --rm` does, again and again, in a person's script."""
+        container = self._container(action)
+        if container is None:
+            return
+        self._ledger.note_beside(action.service, self)
+        labels, host = container.labels | {ONE_OFF_LABEL: "True"}, container.host_config | {"RestartPolicy": {}}
+        body = container.config | {"Labels": labels, "HostConfig": host}
+        for number in range(1 + action.number % 4):
+            await asyncio.sleep(10 * action.share)
+            self._world.engine.run_once(f"{NAME}-{action.service}-run-{action.at:.0f}-{number}", body, number % 2)
+
     async def _pause_recovery(self, action: Action) -> None:
         now = self._world.clock.now()
         until = now + timedelta(minutes=1 + action.number % 20)
@@ -415,6 +428,7 @@ _DO: dict[Kind, Callable[[Actors, Action], Coroutine[Any, Any, None]]] = {
     Kind.STOP_BY_HAND: Actors._by_hand,
     Kind.START_BY_HAND: Actors._by_hand,
     Kind.KILL_BY_HAND: Actors._by_hand,
+    Kind.RUN_BESIDE: Actors._run_beside,
     Kind.PAUSE_CONTAINER: Actors._by_hand,
     Kind.UNPAUSE_CONTAINER: Actors._by_hand,
     Kind.PAUSE_RECOVERY: Actors._pause_recovery,

@@ -140,6 +140,19 @@ class Engine:
         self.report(container, "create")
         return container
 
+    def run_once(self, name: str, body: dict[str, Any], code: int) -> None:
+        """Make a container, let its command end with this code after half a second, and remove it."""
+        container = self.create(name, body)
+        container.status, container.started_at = "running", self.clock.now()
+        self.report(container, "start")
+
+        def end() -> None:
+            container.status, container.exit_code, container.finished_at = "exited", code, self.clock.now()
+            self.report(container, "die", exitCode=str(code))
+            self.remove(container)
+
+        self.later(0.5, end)
+
     def start(self, container: Container, *, again: bool = False) -> None:
         """Start a container; does nothing if it runs, or is about to."""
         if container.is_up or (container.status == "restarting" and not again):

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any
 
 from adapters.docker.client import PROJECT_LABEL, SERVICE_LABEL
+from models.containers import ONE_OFF_LABEL
 from models.errors import RecordedError
 from models.failures import RoasError, StartFailedError
 from models.operations import Operation, OperationStatus
@@ -105,7 +106,7 @@ class Ledger:
 
         def on_event(container: Container, action: str) -> None:
             report(container, action)
-            if action == "create":
+            if action == "create" and container.labels.get(ONE_OFF_LABEL) != "True":
                 self._note_created(container)
             if action == "destroy" and container.container_id in self.paused:
                 self.fail(Sentence.STAYS_PAUSED, f"{container.name} is removed.")
@@ -211,6 +212,31 @@ class Ledger:
         """The stores are not as they should be, or are again."""
         self.stores_failed_at = self._world.clock.now()
         self.disturb()
+
+    def note_beside(self, service: str, actors: Any) -> None:
+        """A person runs commands of a service in containers of their own."""
+        now = self._world.clock.now()
+        is_lone = now - self._disturbed_at > _LONE
+        self.disturb()
+        if (
+            is_lone
+            and self.will is Will.RUNS
+            and not self._running
+            and self._agent_watches()
+            and not self.not_serving()
+        ):
+            actors.beside(self._check_none(actors, service, now))
+
+    async def _check_none(self, actors: Any, service: str, at: datetime) -> None:
+        """Whether no failure of a service was recorded, with nothing else around it."""
+        begun = self.operations
+        await asyncio.sleep(_RECORDED_WITHIN.total_seconds())
+        if self._disturbed_at != at or self.operations != begun:
+            return
+        errors: list[RecordedError] = await actors.ask(lambda: list(open_stores().errors.latest(NAME, 50)))
+        if found := [error for error in errors if error.service == service and error.last_seen >= at]:
+            names = [f"{error.error_id} ({error.verdict.category})" for error in found]
+            self.fail(Sentence.NO_FAILURE, f"{service} went on serving from {at:%H:%M:%S}, and its errors are {names}.")
 
     def note_failure(self, container: Container, actors: Any) -> None:
         """A program fails."""

@@ -8,6 +8,7 @@ from datetime import UTC, timedelta
 from typing import Any
 
 from core.recovery.tracker import SETTLE
+from models.containers import ONE_OFF_LABEL
 from tests.simulation.actions import Kind
 from tests.simulation.fault import Fault, always, always_later, broken, events, put
 from tests.simulation.sentences import Sentence
@@ -47,10 +48,21 @@ def _without_record(note: Any) -> Any:
     return call
 
 
+def _sees_commands(see: Any) -> Any:
+    return lambda self, event: see(self, replace(event, attributes={**event.attributes, ONE_OFF_LABEL: "False"}))
+
+
 _LOOP = events((60, Kind.CRASH_LOOP, "web", 0, 0), (400, Kind.CALM, "", 0, 1))
 _CRASH = events((60, Kind.CRASH, "web", 0, 0), (200, Kind.CALM, "", 0, 1))
 
 RECOVERY_FAULTS = (
+    Fault(
+        "a command beside a service is an end of it",
+        "tasks.monitoring.events#EventFeed:see",
+        _sees_commands,
+        broken(Sentence.NO_FAILURE),
+        events((300, Kind.RUN_BESIDE, "web", 3, 0.2), (450, Kind.CALM, "", 0, 1)),
+    ),
     Fault(
         "a budget is not kept",
         "core.recovery.policy:_spent_budget",

@@ -31,6 +31,7 @@ class Sentence(StrEnum):
         "what is put back as it was before waits for nothing."
     )
     DEATH_RECORDED = "A death by itself that recovery sees is recorded once."
+    NO_FAILURE = "Commands that people run in containers of their own are no failures of their service."
     RECOVERED = "What a recovery calls mended has served by its end."
     RECOVERY_ENDS = "Each attempt of a recovery has an end on record, also where its process was killed."
     ONE_MESSAGE = "People get one message about each failure, and one about its end."
