@@ -7,7 +7,15 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from models.containers import ContainerEvent, ContainerState, Death, ServiceSample, SystemSample, group_by_service
+from models.containers import (
+    ContainerEvent,
+    ContainerState,
+    Death,
+    ServiceSample,
+    SystemSample,
+    group_by_service,
+    replicas,
+)
 from models.health import ProbeResult, ServiceHealth, ServiceVerdict
 from models.metrics import HOST, Dependency, DependencyStatus, Metric
 from models.operations import Operation, OperationType
@@ -79,26 +87,29 @@ def service_metrics(
     """The services' numbers, replicas added up. `ends` that came after `since` were not counted yet.
 
     cpu_usage is the percentage of one processor used since the last collection; the first collection of
-    a service, and one after its containers were replaced, has none.
+    a service, and one after its containers were replaced, has none. What `docker compose run` does beside a service is
+    none of its work.
     """
     before = {(metric.service, metric.name): metric for metric in last}
-    sampled, answered, ended = group_by_service(samples), group_by_service(probes), group_by_service(ends)
+    beside = {container.container_id for container in container_states if container.one_off}
+    sampled = group_by_service(sample for sample in samples if sample.container_id not in beside)
+    answered, ended = group_by_service(probes), group_by_service(ends)
     metrics: list[Metric] = []
-    for service, seen_now in group_by_service(container_states).items():
-        replicas = sampled.get(service, [])
-        at = replicas[0].sampled_at if replicas else seen_now[0].seen_at
+    for service, seen_now in group_by_service(replicas(container_states)).items():
+        running = sampled.get(service, [])
+        at = running[0].sampled_at if running else seen_now[0].seen_at
         values: dict[str, float | None] = {
             "restarts_total": float(sum(container.restart_count for container in seen_now))
         }
-        if replicas:
-            values |= {name: float(sum(getattr(sample, field) for sample in replicas)) for name, field in _SUMS.items()}
+        if running:
+            values |= {name: float(sum(getattr(sample, field) for sample in running)) for name, field in _SUMS.items()}
             limit, cpu_seconds = (
-                sum(sample.memory_limit_bytes for sample in replicas),
-                sum(sample.cpu_total_ns for sample in replicas) / 1e9,
+                sum(sample.memory_limit_bytes for sample in running),
+                sum(sample.cpu_total_ns for sample in running) / 1e9,
             )
             values |= {
                 _CPU_SECONDS: cpu_seconds,
-                "memory_usage": 100.0 * sum(sample.memory_bytes for sample in replicas) / limit if limit else None,
+                "memory_usage": 100.0 * sum(sample.memory_bytes for sample in running) / limit if limit else None,
                 "cpu_usage": _usage(before.get((service, _CPU_SECONDS)), cpu_seconds, at),
             }
         values |= _ends(ended.get(service, []), service, before, since)

@@ -166,6 +166,17 @@ def test_what_has_ended_for_good_tells_its_end_where_no_event_does_and_what_neve
     assert ("bot", "exit_code") not in measured(SEEN)
 
 
+def test_what_a_one_off_uses_is_none_of_its_services_use() -> None:
+    beside = replace(CONTAINER_STATE, container_id="run", one_off=True, restart_count=7)
+    seen = replace(
+        SEEN,
+        container_states=[CONTAINER_STATE, beside],
+        samples=[SAMPLE, replace(SAMPLE, container_id="run", memory_bytes=70, cpu_total_ns=9_000_000_000)],
+    )
+    assert measured(seen) == measured(SEEN)
+    assert (measured(seen)["bot", "memory_usage"], measured(seen)["bot", "restarts_total"]) == (20, 0)
+
+
 def test_the_end_of_a_one_off_is_no_end_of_its_service() -> None:
     over = replace(CONTAINER_STATE, state="exited", exit_code=3, finished_at=NOON - MINUTE, one_off=True)
     assert deaths([event("die", 1, exitCode="3", **{ONE_OFF_LABEL: "True"})], [over]) == []
