@@ -27,9 +27,6 @@ from flows.page.rendering import STATIC, render
 from flows.page.status_page import status_page
 from models.failures import BadInputError, EngineError, NotFoundError, RoasError, StoreError
 
-PUBLIC_PATHS = ("/static/", "/status/")
-"""What is served without a sign-in: paths that begin so."""
-
 _AT_ONCE = 2
 """So many pages are made at one time: each thread has connections to the stores, with caches of their own."""
 

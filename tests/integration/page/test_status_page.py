@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from flows.page.pages import PUBLIC_PATHS
 from flows.page.rendering import BASE
 from models.health import Health, HealthReport, ServiceHealth, ServiceVerdict
 from models.metrics import HOST, Metric
 from models.operations import Operation, OperationStatus, OperationType
 from tasks.reporting import status_page
 from tasks.runtime.stores import open_stores
+from tests.integration.page.page_clients import client
 from tests.support.page import page_client
 
 NOW = datetime.now(UTC)
@@ -64,8 +64,14 @@ def test_it_shows_what_the_file_names_and_nothing_else(shop: Path) -> None:
         assert hidden not in page.text
 
 
-def test_it_is_public() -> None:
-    assert f"{BASE}/status/shop".removeprefix(BASE).startswith(PUBLIC_PATHS)
+@pytest.mark.usefixtures("shop")
+async def test_it_alone_is_shown_without_a_sign_in(tmp_path: Path) -> None:
+    async with client(tmp_path) as visitor:
+        page, overview = await visitor.get(PAGE), await visitor.get(f"{BASE}/environments/shop")
+
+    assert (page.status_code, "Our shop" in page.text) == (200, True)
+    assert overview.status_code != 200
+    assert "Our shop" not in overview.text
 
 
 @pytest.mark.parametrize("text", [FILE, f"{FILE}status_page: {{title: x}}\n", "{{{"])
