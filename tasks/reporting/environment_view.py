@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -46,7 +46,7 @@ def read_environment_view(environment: str) -> EnvironmentView:
         summary=summarise(_records_of(status, release), now),
         status=status,
         services=services,
-        steps=steps,
+        steps=last_of_each_service(steps),
         changes=tuple(stores.progress.changes(running.deployment_id)) if running is not None else (),
         pending=_pending(running, services, steps) if running is not None else (),
         history=environment_history(
@@ -115,6 +115,12 @@ def _records_of(status: EnvironmentStatus, release: Release | None) -> Environme
         saved_at=stores.snapshots.saved_at().get(name),
         binding=stores.hosts.bindings().get(name),
     )
+
+
+def last_of_each_service(steps: Sequence[OperationStep]) -> tuple[OperationStep, ...]:
+    """Of each service the last step that it has finished, and all that are of the whole."""
+    last = {step.service: step for step in steps}
+    return tuple(step for step in steps if step.service is None or step is last[step.service])
 
 
 def _pending(running: Operation, services: Iterable[ServiceView], steps: Iterable[OperationStep]) -> tuple[str, ...]:

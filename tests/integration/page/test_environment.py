@@ -17,6 +17,7 @@ from tests.integration.page.conftest import HOSTILE
 from tests.support.page import Viewer, page_client
 
 NOW = datetime.now(UTC)
+SECOND = timedelta(seconds=1)
 SHOP = f"{BASE}/environments/shop"
 
 
@@ -56,7 +57,9 @@ def test_a_running_operation_is_shown_step_by_step() -> None:
     steps = (
         OperationStep(deployment_id="shop-1", step="validate", finished_at=NOW, detail="21 checks"),
         OperationStep(deployment_id="shop-1", step="found", finished_at=NOW, detail='{"containers": {}}'),
-        OperationStep(deployment_id="shop-1", step="proven", finished_at=NOW, service="db"),
+        OperationStep(deployment_id="shop-1", step="serving", finished_at=NOW, service="db", detail="for 10 s more"),
+        OperationStep(deployment_id="shop-1", step="proven", finished_at=NOW + SECOND, service="db"),
+        OperationStep(deployment_id="shop-1", step="serving", finished_at=NOW, service="cache", detail="for 9 s more"),
     )
     stores.progress.record_changes((), steps)
     release = Release(
@@ -74,6 +77,9 @@ def test_a_running_operation_is_shown_step_by_step() -> None:
     assert "validate" in page
     assert "21 checks" in page
     assert "containers" not in page
+    assert re.search(r"cache: serving\s+<span class=\"muted\">for 9 s more", page)
+    assert "db: proven" in page
+    assert "db: serving" not in page
     assert "web: not proven yet" in page
     assert "db: not proven yet" not in page
 
