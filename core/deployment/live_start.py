@@ -134,7 +134,7 @@ def _row(start: LiveStart, declaration: ServiceDeclaration, now: float) -> LiveR
     if begun is None:
         return LiveRow(service=name, state="waiting", seconds=now, detail=_describe_wait(start, declaration))
     if (held := start.held.get(name)) is not None:
-        state, detail = "serves", f"it has to stay so for {max(0.0, held.until - now):.0f} s more: {held.why}"
+        state, detail = "serves", f"{max(0.0, held.until - now):.0f} s more: {held.why}"
     elif (name, DependencyCondition.STARTED) not in start.reached:
         state, detail = "starting", ""
     elif declaration.checked:
