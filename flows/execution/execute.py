@@ -60,6 +60,8 @@ SERVING = "serving"
 PROVEN = "proven"
 """Step of an operation: a service is proven."""
 
+_WORTH_TELLING_SECONDS = 1.0
+
 
 async def start_in_order(
     recorder: OperationRecorder,
@@ -495,6 +497,8 @@ class _StartExecution:
             return
         self._serving.add(name)
         seconds, recorder = hold.needed.total_seconds(), self.recorder
+        if seconds < _WORTH_TELLING_SECONDS:
+            return
         detail = f"it has to stay so for {seconds:.1f} s: {hold.why}"
         log.info("%s serves after %.1f s; %s", name, time.monotonic() - self._began, detail)
         now = datetime.now(UTC)

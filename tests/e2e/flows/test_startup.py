@@ -54,7 +54,7 @@ async def test_a_start_as_before_proves_sooner_until_the_service_fails(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("models.environments._STABILISATION", timedelta(seconds=1.5))
-    monkeypatch.setattr("core.deployment.hold.SHORTENED", timedelta(seconds=0.3))
+    monkeypatch.setattr("core.deployment.hold.SHORTENED", timedelta(seconds=1))
     place.declare(well("web"), stabilisation_seconds="null")
 
     async def started() -> tuple[str, float]:
@@ -69,7 +69,7 @@ async def test_a_start_as_before_proves_sooner_until_the_service_fails(
     assert detail == "it has to stay so for 1.5 s: its container, its files or its data are new"
     assert held >= 1.4
     await stop("test")
-    assert (await started())[0] == "it has to stay so for 0.3 s: it was proven before, and has not failed since"
+    assert (await started())[0] == "it has to stay so for 1.0 s: it was proven before, and has not failed since"
     await stop("test")
     with place.stores() as stores:
         now = datetime.now(UTC)
