@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from core.common.exit_codes import describe_exit
 from models.containers import ContainerState
 from models.environments import Environment
 from models.records import Release
 
 SHORTENED = timedelta(seconds=2)
 """For what has proven already that it stays up: its health check passes more than once, and a crash at once shows."""
+
+
+_ENDS_OF_A_STOP = frozenset({0, 130, 137, 143})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +35,14 @@ class ServiceHistory:
 
 
 def needed_hold(
-    environment: Environment, service: str, containers: Iterable[ContainerState], history: ServiceHistory | None
+    environment: Environment, service: str, containers: Sequence[ContainerState], history: ServiceHistory | None
 ) -> NeededHold:
-    """How long a service's containers have to go on serving.
+    """How long a service's containers, as they were before the start, have to go on serving.
 
     What the environment says counts. Otherwise containers of a configuration and image that were proven before, and
-    did not fail since then, hold for less: there is nothing new in them that a longer time could show. `history` is
-    None where what ran before says nothing, as for data that were restored.
+    did not fail since then, hold for less: there is nothing new in them that a longer time could show. A failure is on
+    record, or the container itself shows it, since nobody may have watched. `history` is None where what ran before
+    says nothing, as for data that were restored.
     """
     needed = environment.stabilisation(service)
     if environment.says_stabilisation(service):
@@ -54,4 +59,13 @@ def needed_hold(
         return NeededHold(needed=needed, why="this version of it was not proven before")
     if history.failed_at is not None and history.failed_at >= min(alike):
         return NeededHold(needed=needed, why=f"it failed at {history.failed_at:%Y-%m-%d %H:%M} UTC")
+    if failed := next((container for container in containers if _has_failed(container)), None):
+        restarts = f"was restarted {failed.restart_count} times" if failed.restart_count else ""
+        return NeededHold(needed=needed, why=f"{failed.name} {restarts or f'ended with {describe_exit(failed)}'}")
     return NeededHold(needed=min(needed, SHORTENED), why="it was proven before, and has not failed since")
+
+
+def _has_failed(container: ContainerState) -> bool:
+    """Whether it shows a failure of its last life: the engine forgets that with the next start."""
+    ended_badly = container.state == "exited" and container.exit_code not in _ENDS_OF_A_STOP
+    return container.restart_count > 0 or container.oom_killed or ended_badly

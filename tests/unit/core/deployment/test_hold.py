@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,27 @@ def test_what_failed_since_it_was_proven_holds_in_full(failed_at: datetime) -> N
     proven_again = replace(PROVEN, created_at=AFTER + timedelta(days=1))
     found = hold(ServiceHistory(releases=[proven_again, PROVEN], failed_at=failed_at))
     assert found == NeededHold(needed=FULL, why=f"it failed at {failed_at:%Y-%m-%d %H:%M} UTC")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"state": "exited", "exit_code": 3}, "shop-web-1 ended with exit code 3"),
+        (
+            {"state": "exited", "exit_code": 137, "oom_killed": True},
+            "shop-web-1 ended with exit code 137, killed for using too much memory",
+        ),
+        ({"restart_count": 4, "state": "exited"}, "shop-web-1 was restarted 4 times"),
+    ],
+)
+def test_what_shows_that_it_failed_unseen_holds_in_full(change: dict[str, Any], why: str) -> None:
+    assert hold(ServiceHistory(releases=[PROVEN]), replace(WEB, **change)) == NeededHold(needed=FULL, why=why)
+
+
+@pytest.mark.parametrize("code", [0, 130, 137, 143])
+def test_the_end_of_a_stop_is_no_failure(code: int) -> None:
+    stopped = replace(WEB, state="exited", exit_code=code)
+    assert hold(ServiceHistory(releases=[PROVEN]), stopped).needed == SHORTENED
 
 
 def test_what_the_environment_says_counts() -> None:
