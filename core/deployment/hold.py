@@ -41,7 +41,7 @@ def needed_hold(
 
     What the environment says counts. Otherwise containers of a configuration and image that were proven before, and
     did not fail since then, hold for less: there is nothing new in them that a longer time could show. A failure is on
-    record, or the container itself shows it, since nobody may have watched. `history` is None where what ran before
+    record, or the container itself shows it: it may not have been watched. `history` is None where what ran before
     says nothing, as for data that were restored.
     """
     needed = environment.stabilisation(service)

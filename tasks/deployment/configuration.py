@@ -142,6 +142,7 @@ def _ask(
     container_states = project.inspect_containers(service)
     running = [container for container in container_states if not container.one_off and container.state == "running"]
     if not running:
+        log.info("the configuration of %s is not checked: it does not run", service)
         return ""
     command = check_command(check, engine.beside.command(running[0].container_id))
     if not command:
@@ -177,4 +178,6 @@ def _run(engine: DockerEngine, container: str, program: str) -> tuple[int, str]:
             raise EngineError(f"{program} did not end within {_WITHIN.total_seconds():g} s.")
         time.sleep(_ASK_AGAIN_SECONDS)
     printed = engine.containers.logs(container)
+    if now.exit_code and not printed:
+        log.info("the check by %s ended with exit code %d and said nothing", program, now.exit_code)
     return now.exit_code, "\n".join(map(without_stamp, printed.splitlines()))

@@ -53,6 +53,8 @@ async def test_a_server_refuses_a_wrong_file_and_takes_a_right_one(make_project)
 
     with without_task_runs():
         assert await refused_configurations(Project(project.environment), application, asked, "d-1") == {}
+        states = project.engine.containers.inspect_project(project.name)
+        assert {state.service: state.state for state in states} == dict.fromkeys(asked, "running")
         write(project, {name: text + BAD[name] for name, text in GOOD.items()})
         refused = await refused_configurations(Project(project.environment), application, asked, "d-1")
 
