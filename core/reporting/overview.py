@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+from models.environment_view import ServiceView
 from models.health import Health, HealthReport, ServiceHealth
-from models.operations import OperationStatus
+from models.operations import PROVEN, SERVING, OperationStatus, OperationStep, OperationType
 from models.overview import EnvironmentRecords, EnvironmentSummary, HealthVerdict, VerdictLevel
 
 STALE_AFTER = timedelta(minutes=15)
@@ -14,6 +17,8 @@ STALE_AFTER = timedelta(minutes=15)
 UP = frozenset({ServiceHealth.HEALTHY, ServiceHealth.COMPLETED, ServiceHealth.DEGRADED, ServiceHealth.UNPROVEN})
 """The states of services that serve, or have done what they are for."""
 
+_STARTING = HealthVerdict(words="starting", level=VerdictLevel.WARNING)
+_UP_LEVELS = frozenset({VerdictLevel.GOOD, VerdictLevel.UNPROVEN, VerdictLevel.WARNING})
 _LEVELS = {
     Health.HEALTHY: VerdictLevel.GOOD,
     Health.DEGRADED: VerdictLevel.WARNING,
@@ -42,7 +47,9 @@ def summarise(records: EnvironmentRecords, now: datetime, host: str = "") -> Env
         verdict=verdict,
         up=None if judged is None else count_up(judged),
         services=None if judged is None else len(judged.services),
-        needs_attention=verdict.level in (VerdictLevel.BAD, VerdictLevel.WARNING) or failed or records.open_tickets > 0,
+        needs_attention=(verdict.level in (VerdictLevel.BAD, VerdictLevel.WARNING) and verdict != _STARTING)
+        or failed
+        or records.open_tickets > 0,
         records=records,
         host=host,
     )
@@ -50,6 +57,9 @@ def summarise(records: EnvironmentRecords, now: datetime, host: str = "") -> Env
 
 def judge(records: EnvironmentRecords, now: datetime) -> HealthVerdict:
     """The verdict on an environment, in the words of `roas status`."""
+    is_started = records.running is not None and records.running.operation_type is OperationType.START
+    if is_started and (records.stopped_at is not None or _is_down(records.health)):
+        return _STARTING
     if records.stopped_at is not None:
         # What was judged before says nothing of now.
         return HealthVerdict(words="stopped", level=VerdictLevel.OFF)
@@ -65,10 +75,39 @@ def judge(records: EnvironmentRecords, now: datetime) -> HealthVerdict:
     return HealthVerdict(words=records.health.summary, level=level)
 
 
+def _is_up(verdict: HealthVerdict) -> bool:
+    return verdict.level in _UP_LEVELS and verdict != _STARTING
+
+
+def _is_down(health: HealthReport | None) -> bool:
+    return health is None or health.overall is Health.UNHEALTHY
+
+
 def _was_never_started(records: EnvironmentRecords, health: HealthReport) -> bool:
     """Whether no operation of it is on record, and nothing of it runs: it is declared, and not down."""
     is_down = bool(health.services) and all(verdict.health is ServiceHealth.STOPPED for verdict in health.services)
     return is_down and records.last_operation is None and records.proven_at is None
+
+
+def seen_by_start(service: ServiceView, last: OperationStep | None) -> ServiceView:
+    """A service as a start that runs has seen it, where its verdict of before says that it does not serve.
+
+    `last` is the last step that the start has finished with it.
+    """
+    if _is_up(service.verdict):
+        return service
+    if last is None:
+        return replace(service, verdict=_STARTING, reason="it is not proven yet")
+    if last.step == SERVING:
+        return replace(service, verdict=HealthVerdict(words="serves", level=VerdictLevel.GOOD), reason=last.detail)
+    proven = HealthVerdict(words="proven", level=VerdictLevel.GOOD)
+    return replace(service, verdict=proven, reason="") if last.step == PROVEN else service
+
+
+def summarise_start(summary: EnvironmentSummary, services: Sequence[ServiceView]) -> EnvironmentSummary:
+    """The summary of an environment that is being started, with its services as the start has seen them."""
+    up = sum(_is_up(service.verdict) for service in services)
+    return replace(summary, up=up, services=len(services)) if services else summary
 
 
 def judge_service(health: ServiceHealth) -> HealthVerdict:

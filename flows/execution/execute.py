@@ -36,7 +36,7 @@ from models.compose import (
 from models.evidence import EvidenceOccasion
 from models.failures import PausedError, RoasError, StartFailedError, StoreError
 from models.health import UNHEALTHY_STATES, Health, HealthReport, ServiceHealth
-from models.operations import INTERRUPTION_SECONDS, OperationStep
+from models.operations import INTERRUPTION_SECONDS, PROVEN, SERVING, OperationStep
 from models.records import Release
 from models.results import ServiceStart
 from tasks.deployment.configuration import refuse_to_restart
@@ -53,12 +53,6 @@ from tasks.runtime.naming import call_as
 from tasks.runtime.traces import record_wait
 
 log = logging.getLogger("roas")
-
-SERVING = "serving"
-"""Step of an operation: a service serves, and has to stay so for some time."""
-
-PROVEN = "proven"
-"""Step of an operation: a service is proven."""
 
 _WORTH_TELLING_SECONDS = 1.0
 

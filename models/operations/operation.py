@@ -121,6 +121,12 @@ HOOK_BEGUN = "begun as a hook"
 DATA_SAVED = "data saved"
 """Step of an update: its data is saved; the detail is the snapshot's id."""
 
+SERVING = "serving"
+"""Step of an operation: a service serves, and has to stay so for some time."""
+
+PROVEN = "proven"
+"""Step of an operation: a service is proven."""
+
 INTERRUPTION_SECONDS = "interruption_seconds"
 """Detail of a state change: from the moment that an operation stopped the service until it was up again."""
 

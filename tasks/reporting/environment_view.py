@@ -8,7 +8,7 @@ from typing import Any
 
 from core.reporting.environment_history import environment_history
 from core.reporting.metric_plots import PLOTTED
-from core.reporting.overview import judge_service, summarise
+from core.reporting.overview import judge_service, seen_by_start, summarise, summarise_start
 from models.environment_view import EnvironmentView, MetricRecords, ServiceView
 from models.failures import BadInputError, NotFoundError
 from models.health import ServiceVerdict
@@ -41,9 +41,14 @@ def read_environment_view(environment: str) -> EnvironmentView:
     running = status.running[0] if status.running else None
     services = _services(status, release, {name: sample.value > 0 for name, sample in drift.items()})
     steps = tuple(stores.progress.steps(running.deployment_id)) if running is not None else ()
+    summary = summarise(_records_of(status, release), now)
+    if running is not None and running.operation_type is OperationType.START:
+        last = {step.service: step for step in steps if step.service}
+        services = tuple(seen_by_start(service, last.get(service.service)) for service in services)
+        summary = summarise_start(summary, services)
     return EnvironmentView(
         at=now,
-        summary=summarise(_records_of(status, release), now),
+        summary=summary,
         status=status,
         services=services,
         steps=last_of_each_service(steps),

@@ -13,10 +13,9 @@ import pytest
 from flows.deployment.rollback import rollback
 from flows.deployment.stop import stop
 from flows.deployment.sync import TAKING, sync
-from flows.execution.execute import PROVEN
 from flows.operation.recorder import ROLLING_BACK
 from models.failures import GateRefusedError, SourceError, StartFailedError
-from models.operations import FOUND, Operation, OperationStatus
+from models.operations import FOUND, PROVEN, Operation, OperationStatus
 from models.records import Release
 from models.results import OperationResult
 from tasks.deployment.source import source_state

@@ -67,12 +67,17 @@ def test_a_running_operation_is_shown_step_by_step() -> None:
         environment="shop",
         deployment_id="shop-0",
         created_at=NOW,
-        compose={"services": {"web": {"depends_on": ["db"]}, "db": {}}},
+        compose={"services": {"web": {"depends_on": ["db"]}, "db": {}, "cache": {}}},
     )
     stores.releases.keep(release)
 
     page = page_client().get(SHOP).text
 
+    states = {"web": "starting", "db": "proven", "cache": "serves"}
+    for service, state in states.items():
+        assert re.search(rf'rowheader">{service}.*?<span>{state}</span>', page, re.DOTALL), service
+    assert re.search(r"Verdict</dt>.*?<span>starting</span>", page, re.DOTALL)
+    assert "2 of 3" in page
     assert "What is being done now" in page
     assert "validate" in page
     assert "21 checks" in page
