@@ -14,7 +14,6 @@ from models.records import Release
 SHORTENED = timedelta(seconds=2)
 """For what has proven already that it stays up: its health check passes more than once, and a crash at once shows."""
 
-
 _ENDS_OF_A_STOP = frozenset({0, 130, 137, 143})
 
 
@@ -28,7 +27,7 @@ class NeededHold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceHistory:
-    """The proven releases that contain a service, and when it failed last; None where no failure is on record."""
+    """The proven releases of its environment, and when a service failed last; None where no failure is on record."""
 
     releases: Sequence[Release] = ()
     failed_at: datetime | None = None
@@ -60,8 +59,9 @@ def needed_hold(
     if history.failed_at is not None and history.failed_at >= min(alike):
         return NeededHold(needed=needed, why=f"it failed at {history.failed_at:%Y-%m-%d %H:%M} UTC")
     if failed := next((container for container in containers if _has_failed(container)), None):
-        restarts = f"was restarted {failed.restart_count} times" if failed.restart_count else ""
-        return NeededHold(needed=needed, why=f"{failed.name} {restarts or f'ended with {describe_exit(failed)}'}")
+        restarts = failed.restart_count
+        how = f"was restarted {restarts} times" if restarts else f"ended with {describe_exit(failed)}"
+        return NeededHold(needed=needed, why=f"{failed.name} {how}")
     return NeededHold(needed=min(needed, SHORTENED), why="it was proven before, and has not failed since")
 
 

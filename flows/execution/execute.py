@@ -45,7 +45,13 @@ from tasks.deployment.progress import StartProgress, start_progress
 from tasks.deployment.proxies import ProxyFollower
 from tasks.deployment.release import inspect_release, keep_release
 from tasks.deployment.service_inspector import ServiceInspector, StartProof
-from tasks.deployment.services import inspect_application, read_injected_files, service_histories, start_when_replaced
+from tasks.deployment.services import (
+    inspect_application,
+    last_failures,
+    proven_releases,
+    read_injected_files,
+    start_when_replaced,
+)
 from tasks.deployment.start_service import ServiceStartOrder, bring_up, hold_again
 from tasks.errors.evidence import ProbeJournal, take_evidence
 from tasks.monitoring.events import ContainerWatch, watch_project
@@ -87,13 +93,19 @@ async def start_in_order(
     cautious = planned is None
     if planned is None:
         planned = plan(application, await inspect_application(recorder.project))
-    histories: dict[str, ServiceHistory] = {}
+    proven_before, histories = frozenset[str](), dict[str, ServiceHistory]()
     with suppress(StoreError):
-        histories = await service_histories(recorder.name)
-    for line in planned.services:
+        releases = await proven_releases(recorder.name)
+        proven_before = frozenset(name for release in releases for name in release.hashes)
         # One without a container may have lost its data too, and one with another volume has none yet.
-        if line.action is PlannedAction.CREATE or line.other_volumes:
-            histories.pop(line.service, None)
+        proven_before -= {
+            line.service for line in planned.services if line.action is PlannedAction.CREATE or line.other_volumes
+        }
+        if as_before:
+            failures = await last_failures(recorder.name)
+            histories = {
+                name: ServiceHistory(releases=releases, failed_at=failures.get(name)) for name in proven_before
+            }
     async with (
         start_progress(recorder.name, application.services, recorder.redactor) as progress,
         watch_project(recorder.project) as watch,
@@ -107,8 +119,8 @@ async def start_in_order(
             watch,
             replaced_since,
             turns,
+            proven_before,
             histories,
-            as_before,
             cautious,
         )
         try:
@@ -193,8 +205,8 @@ class _Waits:
 class _StartExecution:
     """One start while it runs: who has reached which milestone.
 
-    `histories` are those of the services that were proven before, on the data that they have. `cautious`: a program
-    that runs is asked for its configuration before it is restarted.
+    `histories` are what may shorten the time that a service has to stay up. `cautious`: a program that runs is asked
+    for its configuration before it is restarted.
     """
 
     recorder: OperationRecorder
@@ -205,8 +217,8 @@ class _StartExecution:
     watch: ContainerWatch
     replaced_since: float | None = None
     turns: Turns | None = None
+    proven_before: frozenset[str] = frozenset()
     histories: Mapping[str, ServiceHistory] = field(default_factory=dict)
-    as_before: bool = False
     cautious: bool = False
     _journal: ProbeJournal = field(default_factory=ProbeJournal)
     _began: float = field(default_factory=time.monotonic)
@@ -386,8 +398,8 @@ class _StartExecution:
             restart_because=None if done else restarts.get(name),
             done=done,
             replaced=self.turns is not None and self.turns.replaces(name),
-            proven_before=name in self.histories,
-            history=self.histories.get(name) if self.as_before else None,
+            proven_before=name in self.proven_before,
+            history=self.histories.get(name),
             deployment_id=recorder.deployment_id,
             waited_seconds=waits.longest,
         )

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,6 @@ from adapters.docker.containers import ContainerSnapshot
 from adapters.docker.engine import DockerEngine
 from adapters.host.fingerprints import Fingerprints
 from core.deployment.half_replaced import find_half_replaced
-from core.deployment.hold import ServiceHistory
 from core.deployment.hooks import planned_hooks
 from core.deployment.images import build_key
 from core.deployment.plan import paused_services, plan
@@ -180,20 +179,10 @@ async def proven_releases(environment: str) -> list[Release]:
     ]
 
 
-async def service_histories(environment: str) -> dict[str, ServiceHistory]:
-    """The history of each service that a proven release of an environment contains.
-
-    Raises:
-        StoreError: It cannot be read.
-    """
-    releases = await proven_releases(environment)
-    failures = await asyncio.to_thread(open_stores().errors.last_failures, environment) if releases else {}
-    return {
-        name: ServiceHistory(
-            releases=[release for release in releases if name in release.hashes], failed_at=failures.get(name)
-        )
-        for name in {name for release in releases for name in release.hashes}
-    }
+@retry_read
+async def last_failures(environment: str) -> dict[str, datetime]:
+    """When each service of an environment failed last, by its name."""
+    return await asyncio.to_thread(open_stores().errors.last_failures, environment)
 
 
 def read_plan(project: Project, options: FetchOptions = NO_FETCH) -> Plan:

@@ -126,7 +126,7 @@ async def bring_up(
     stability = None if changed else _held_already(before)
     if changed and declaration.checked:
         await watch.change(declaration.name, besides=_EXPECTED)
-    history = None if restart_because is not None or not order.proven_before else order.history
+    history = order.history if restart_because is None else None
     hold = needed_hold(project.environment, declaration.name, before, history)
     with span(f"prove {declaration.name}", environment=project.environment.name, service=declaration.name):
         container_states = await wait_until_proven(
