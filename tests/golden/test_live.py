@@ -19,6 +19,7 @@ import pytest
 
 from tests.golden.conftest import HERE, CommandOutput, RoasCommand, golden
 from tests.support.commands import ForkedRoas, own_process, quiet_environment
+from tests.support.docker_command import docker_command
 from tests.support.prefect_server import ask, server_variables
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
@@ -79,11 +80,8 @@ class LiveShop:
         lines = re.sub(r"^    command: .*$", f"    command: {json.dumps(command)}", after, count=1, flags=re.MULTILINE)
         self.compose.write_text(before + found + lines)
 
-    def docker(self, *words: str) -> str:
-        return subprocess.run(["docker", *words], capture_output=True, text=True, check=True).stdout
-
     def kill(self, service: str) -> None:
-        self.docker("kill", f"{self.project}-{service}-1")
+        docker_command("kill", f"{self.project}-{service}-1")
 
     def plain(self, text: str) -> str:
         """Without what differs from one run to the next; ids are numbered as they appear."""
@@ -102,7 +100,7 @@ class LiveShop:
     def clean(self) -> None:
         # Named, since Compose would read the file of the current folder, and stop where that cannot be used.
         named = ["-p", self.project, "-f", str(self.compose)]
-        self.docker("compose", *named, "down", "-t", "1", "--remove-orphans")
+        docker_command("compose", *named, "down", "-t", "1", "--remove-orphans")
 
 
 @pytest.fixture(scope="module")
@@ -149,12 +147,12 @@ def scenes(shop: LiveShop) -> Iterator[tuple[str, CommandOutput]]:
     yield "recover from a line of a healthy service", shop.roas(*line)
     shop.kill("web")
     yield "recover, dry run", shop.roas(*line, "--dry-run")
-    shop.docker("start", f"{shop.project}-web-1")
-    shop.docker("pause", f"{shop.project}-db-1")
+    docker_command("start", f"{shop.project}-web-1")
+    docker_command("pause", f"{shop.project}-db-1")
     yield "recover a paused service", shop.roas("recover", "shop", "ERROR: warp drive failed", "--service", "db")
     yield "ticket", shop.read("tickets", first_id(shop, "tickets"))
     yield "resolve", shop.roas("resolve", first_id(shop, "tickets"), "--note", "replaced the drive")
-    shop.docker("unpause", f"{shop.project}-db-1")
+    docker_command("unpause", f"{shop.project}-db-1")
     shop.change("db", REFUSED)
     yield "plan of a change", shop.roas("plan", "shop")
     yield "start that fails", shop.roas("start", "shop")
@@ -190,12 +188,12 @@ def test_errors_of_operations(shop: LiveShop) -> None:
         stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 300
-    while not shop.docker("ps", "--quiet", "--filter", f"name={shop.project}-db-1"):
+    while not docker_command("ps", "--quiet", "--filter", f"name={shop.project}-db-1"):
         assert time.monotonic() < deadline
         assert starting.poll() is None
         time.sleep(0.1)
     texts.append("# while another start runs\n" + shop.plain(shop.roas("start", "shop").transcript()))
-    shop.docker("exec", f"{shop.project}-db-1", "touch", "/tmp/go")
+    docker_command("exec", f"{shop.project}-db-1", "touch", "/tmp/go")
     assert starting.wait(90) == 0
 
     golden("live_errors.txt", "\n".join(texts))

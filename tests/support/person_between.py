@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from datetime import UTC, datetime
 
 import yaml
@@ -10,6 +9,7 @@ import yaml
 from flows.deployment.stop import stop
 from tasks.runtime.stores import open_stores
 from tests.e2e.flows.conftest import Place
+from tests.support.docker_command import docker_command
 
 STOPPED, PAUSED = "stopped the application", "paused the environment"
 PAUSED_CONTAINER, CLOSED_WINDOW = "paused a container", "closed the update window"
@@ -23,7 +23,7 @@ async def between(place: Place, person: str, service: str) -> None:
     elif person == PAUSED:
         open_stores().pauses.pause("test", None, None, "hands off", "anna")
     elif person == PAUSED_CONTAINER:
-        subprocess.run(["docker", "pause", place.container(service)], capture_output=True, check=True)
+        docker_command("pause", place.container(service))
     else:
         file = place.folder / "test.yaml"
         day = (datetime.now(UTC).weekday() + 3) % 7

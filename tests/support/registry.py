@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.docker_command import docker_command
 from tests.support.ports import free_port
 
 IMAGE = "debian:trixie-slim"
@@ -51,7 +52,7 @@ class Registry:
     def move(self, name: str, to: str) -> str:
         """Let a name mean in the registry what another published name means; its digest."""
         source, target = f"127.0.0.1:{self.port}/{to}", f"127.0.0.1:{self.port}/{name}"
-        subprocess.run(["docker", "tag", source, target], check=True, capture_output=True)
+        docker_command("tag", source, target)
         self._images |= {target, self.image(name)}
         return self._push(target)
 

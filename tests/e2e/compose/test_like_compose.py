@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import subprocess
 import textwrap
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.compose.compare import Comparison, ComposeOutcome, compare
+from tests.support.docker_command import docker_command
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
@@ -163,7 +163,7 @@ async def test_services_of_a_profile_that_is_on_are_started(place: Path) -> None
 @pytest.mark.campaign
 async def test_a_network_that_others_own_is_joined_and_stays(place: Path) -> None:
     network = f"roas-same-{secrets.token_hex(4)}"
-    subprocess.run(["docker", "network", "create", network], check=True, capture_output=True)
+    docker_command("network", "create", network)
     try:
         file = application(
             place,
@@ -175,7 +175,7 @@ async def test_a_network_that_others_own_is_joined_and_stays(place: Path) -> Non
         found = await compare(file, hold_seconds=0.3, settle_seconds=1)
         assert (found.outcome, found.why) == (ComposeOutcome.SAME, "")
     finally:
-        subprocess.run(["docker", "network", "rm", network], check=True, capture_output=True)
+        docker_command("network", "rm", network)
 
 
 @pytest.mark.campaign

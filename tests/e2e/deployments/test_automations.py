@@ -34,6 +34,7 @@ from flows.recovery.error_recovery import error_recovery
 from flows.server.automations import declare_automations
 from models.recovery import RecoveryExecution
 from tests.e2e.flows.conftest import Place, place, well
+from tests.support.docker_command import docker_command
 from tests.support.prefect_server import ask, own_server, server_variables
 from tests.support.warm import warm_commands
 
@@ -237,7 +238,7 @@ async def test_a_failure_that_a_health_check_reports_is_recovered_without_a_watc
     place.declare(well("web", restart="'no'"))
     (place.folder / "dev.yaml").write_text((place.folder / "test.yaml").read_text().replace("name: test", "name: dev"))
     await startup("dev")
-    subprocess.run(["docker", "kill", place.container("web")], capture_output=True, check=True)
+    docker_command("kill", place.container("web"))
 
     async with worker(place.folder):
         # It looks, and does nothing itself. In a process of its own: this one may talk to another server already.

@@ -26,6 +26,7 @@ from tests.e2e.flows.conftest import Place, flows_are_recorded  # noqa: F401 - f
 from tests.e2e.gallery.__main__ import BUILD
 from tests.support.commands import run_roas_text
 from tests.support.data_application import PASSWORD, Data
+from tests.support.docker_command import docker_command
 from tests.support.fronts import asking
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 from tests.support.ports import free_port
@@ -95,7 +96,7 @@ class Shop:
 
     def all(self, what: str) -> None:
         """Pause or unpause what runs of it: between two cases it would take a processor from other tests."""
-        subprocess.run(["docker", what, *self.running()], check=True, capture_output=True)
+        docker_command(what, *self.running())
 
     def wake_up(self) -> None:
         """Let it go on, and wait until it is healthy: no check of what was paused has passed meanwhile."""

@@ -28,6 +28,7 @@ from flows.server.embedded import server_environment
 from models.enrolment import Membership
 from tests.e2e.deployments.test_compose_files import CONTROL_PLANE, rendered
 from tests.support.browser import chromium, open_until_shown
+from tests.support.docker_command import docker_command
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[3]
@@ -43,9 +44,9 @@ pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign]
 def image() -> Iterator[str]:
     name = f"roas-test-caddy-{uuid.uuid4().hex[:8]}"
     folder = ROOT / "deployments/images/caddy"
-    subprocess.run(["docker", "build", "--quiet", "--tag", name, folder], check=True, capture_output=True)
+    docker_command("build", "--quiet", "--tag", name, folder)
     yield name
-    subprocess.run(["docker", "image", "rm", name], check=True, capture_output=True)
+    docker_command("image", "rm", name)
 
 
 @pytest.fixture(scope="module")
@@ -177,11 +178,11 @@ def front(image: str, upstream: str, folder: Path, *, name: str, own: Path | Non
             time.sleep(0.2)
         if own is None:
             root = f"{container}:/data/caddy/pki/authorities/local/root.crt"
-            subprocess.run(["docker", "cp", root, authority], check=True, capture_output=True)
+            docker_command("cp", root, authority)
         yield Front(container=container, name=name, port=port, authority=authority)
     finally:
-        subprocess.run(["docker", "rm", "--force", "--volumes", container], check=True, capture_output=True)
-        subprocess.run(["docker", "rm", "--force", "--volumes", container], check=True, capture_output=True)
+        docker_command("rm", "--force", "--volumes", container)
+        docker_command("rm", "--force", "--volumes", container)
 
 
 @pytest.fixture(scope="module")

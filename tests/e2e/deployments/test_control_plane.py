@@ -22,6 +22,7 @@ from tests.e2e.deployments.composed import ComposedPlane, composed_plane, is_hea
 from tests.e2e.deployments.later_version import VERSION, bring_later_version
 from tests.e2e.fleet.conftest import LocalHost, made_host
 from tests.support import patient_http
+from tests.support.docker_command import docker_command
 
 MAKE_BLOCK = "from prefect.blocks.system import Secret; Secret(value='x').save('encrypted-for-tests', overwrite=True)"
 
@@ -290,7 +291,7 @@ def test_nothing_runs_as_root_but_what_has_the_engine_s_socket(control_plane: Co
 
 def test_no_password_can_be_read_from_a_container_s_settings(control_plane: ComposedPlane) -> None:
     names = control_plane.compose("ps", "--all", "--quiet").stdout.split()
-    inspected = subprocess.run(["docker", "inspect", *names], capture_output=True, text=True, check=True).stdout
+    inspected = docker_command("inspect", *names)
     for secret in (control_plane.checkout / ".secrets").iterdir():
         assert secret.read_text() not in inspected, secret.name
 
@@ -327,7 +328,7 @@ HEALS = (
 @pytest.mark.parametrize("name", HEALS)
 def test_a_killed_service_is_started_again_and_becomes_healthy(control_plane: ComposedPlane, name: str) -> None:
     killed = control_plane.state(name)
-    subprocess.run(["docker", "kill", f"{control_plane.project}-{name}"], check=True, capture_output=True)
+    docker_command("kill", f"{control_plane.project}-{name}")
     control_plane.await_state(name, lambda state: state["StartedAt"] != killed["StartedAt"] and is_healthy(state))
 
 
@@ -337,7 +338,7 @@ def test_what_needs_a_stopped_service_calls_itself_unhealthy_and_comes_back_with
     control_plane: ComposedPlane, missing: str
 ) -> None:
     needing = ("server-1", "services-1", "worker-1")
-    subprocess.run(["docker", "stop", f"{control_plane.project}-{missing}"], check=True, capture_output=True)
+    docker_command("stop", f"{control_plane.project}-{missing}")
     try:
         for name in needing:
             control_plane.await_state(name, lambda state: state["Health"]["Status"] == "unhealthy")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +19,7 @@ from tasks.deployment.release import lift_images
 from tasks.runtime.project import open_project
 from tests.e2e.deployments.test_update import BAD, WELL, inspect, last, service
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
+from tests.support.docker_command import docker_command
 from tests.support.killed_flow import killed_flow
 from tests.support.registry import Registry, image_id
 from tests.support.taken_up import BY_AGENT, BY_HAND, BY_RETRY, take_up
@@ -44,19 +44,19 @@ async def test_no_start_and_no_recovery_fetches_an_image_that_is_held_back(place
     assert (inspect(place, "web", "{{.Image}}"), image_id(name)) == (before, before)
 
     # Another program fetched it.
-    subprocess.run(["docker", "pull", "-q", name], check=True, capture_output=True)
+    docker_command("pull", "-q", name)
     await startup("test")
     assert (inspect(place, "web", "{{.Image}}"), image_id(name)) == (before, before)
 
-    subprocess.run(["docker", "rmi", "-f", name], check=True, capture_output=True)
+    docker_command("rmi", "-f", name)
     with pytest.raises(ImageFetchError, match="is held back"):
         pull_allowed(open_project("test"), "web")
     assert image_id(name) == ""
     await startup("test")
     assert (inspect(place, "web", "{{.Image}}"), image_id(name)) == (before, before)
 
-    subprocess.run(["docker", "rm", "-f", place.container("web")], check=True, capture_output=True)
-    subprocess.run(["docker", "rmi", "-f", name], check=True, capture_output=True)
+    docker_command("rm", "-f", place.container("web"))
+    docker_command("rmi", "-f", name)
     with pytest.raises(ImageFetchError, match="no other image here"):
         await startup("test")
     lift_images("test", bad, "Ada", last(place).started_at)

@@ -31,6 +31,7 @@ from tasks.runtime.project import open_project
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.e2e.flows.test_interruption import finished_steps, kill_at, roas, signal_at
 from tests.support.brokers import running_broker
+from tests.support.docker_command import docker_command
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 from tests.support.recorded_errors import error_of_web
 from tests.support.registry import Registry, image_id
@@ -613,7 +614,7 @@ async def test_the_gate_judges_an_image_that_a_hook_alone_runs(place: Place, ima
 
     for earlier in ("", "an earlier image"):
         if earlier:
-            subprocess.run(["docker", "tag", IMAGE, names[1]], check=True)
+            docker_command("tag", IMAGE, names[1])
             before[1] = image_id(IMAGE)
         with pytest.raises(GateRefusedError, match="not-root: tool: it runs as root"):
             await update("test")

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.docker_command import docker_command
+
 ROOT = Path(__file__).parents[3]
 MIB = 1024 * 1024
 
@@ -84,7 +86,7 @@ def roas(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inst
     made.shop.mkdir(parents=True)
     (made.shop / "compose.yaml").write_text(COMPOSE)
     yield made
-    subprocess.run(["docker", "compose", "-p", made.project, "down", "--volumes", "--timeout", "1"], check=True)
+    docker_command("compose", "-p", made.project, "down", "--volumes", "--timeout", "1")
 
 
 def files_below(folder: Path) -> set[str]:
@@ -154,7 +156,7 @@ def image() -> Iterator[str]:
     build = ["docker", "build", "--quiet", "--file", dockerfile, "--secret", certificates]
     subprocess.run([*build, "--build-arg", "PIP_INDEX_URL", "--tag", tag, "."], cwd=ROOT, check=True)
     yield tag
-    subprocess.run(["docker", "image", "rm", "--force", tag], check=True, capture_output=True)
+    docker_command("image", "rm", "--force", tag)
 
 
 @pytest.mark.engine
@@ -181,5 +183,5 @@ def test_the_image_starts_an_application_and_probes_it(image: str, tmp_path: Pat
         leftover = ["docker", "ps", "--all", "--quiet", "--filter", f"ancestor={image}"]
         assert subprocess.run(leftover, check=True, capture_output=True).stdout == b""
     finally:
-        subprocess.run(["docker", "compose", "-p", project, "down", "--volumes", "--timeout", "1"], check=True)
-        subprocess.run(["docker", "volume", "rm", project], check=True, capture_output=True)
+        docker_command("compose", "-p", project, "down", "--volumes", "--timeout", "1")
+        docker_command("volume", "rm", project)

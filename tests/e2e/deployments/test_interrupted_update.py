@@ -16,6 +16,7 @@ from models.failures import StartFailedError
 from models.operations import FOUND, Operation, OperationStatus, OperationType
 from tests.e2e.deployments.test_update import BAD, WELL, inspect, last, planned, service
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
+from tests.support.docker_command import docker_command
 from tests.support.registry import Registry
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign]
@@ -29,7 +30,7 @@ def id_of(name: str) -> str:
 def pull_and_die(place: Place, name: str) -> None:  # noqa: F811
     """Leave what an update leaves that is killed once it has pulled."""
     before, now = id_of(name), datetime.now(UTC)
-    subprocess.run(["docker", "pull", "-q", name], capture_output=True, check=True)
+    docker_command("pull", "-q", name)
     gone = replace(this_process(), process_started=1)
     with place.stores() as stores:
         stores.operations.begin(
@@ -98,18 +99,14 @@ async def test_a_replacement_that_compose_did_not_finish_is_settled_by_the_next_
     pull_and_die(place, name)
     # Of web the replacement is made; that of worker has replaced it, and has not got its name yet.
     temporary = f"{before[:12]}_{place.container('web')}"
-    docker("create", "--name", temporary, *labels(place, "web"), name)
-    docker("rename", place.container("worker"), f"{'0' * 12}_{place.container('worker')}")
+    docker_command("create", "--name", temporary, *labels(place, "web"), name)
+    docker_command("rename", place.container("worker"), f"{'0' * 12}_{place.container('worker')}")
 
     await startup("test")
 
     assert place.containers() == ["web", "worker"]
     assert inspect(place, "web", "{{.Id}}") == before
     assert inspect(place, "worker", "{{.State.Health.Status}}") == "healthy"
-
-
-def docker(*words: str) -> None:
-    subprocess.run(["docker", *words], capture_output=True, check=True)
 
 
 def labels(place: Place, of: str) -> list[str]:  # noqa: F811

@@ -23,6 +23,7 @@ from tasks.runtime.project import open_project
 from tests.e2e.deployments.test_behind_a_proxy import answer
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place, well  # noqa: F401 - fixtures
 from tests.e2e.flows.test_releases import releases
+from tests.support.docker_command import docker_command
 from tests.support.fronts import IMAGE, build_image, fronted
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 from tests.support.ports import free_port
@@ -125,7 +126,7 @@ async def test_an_update_with_a_wrong_file_goes_back_to_the_proven_one_until_it_
     # Run twice, and a start that fails for the same reason, lead to the same.
     with pytest.raises(BadInputError, match="No earlier proven release of test differs"):
         await rollback("test")
-    subprocess.run(["docker", "restart", place.container("front")], check=True, capture_output=True)
+    docker_command("restart", place.container("front"))
     with pytest.raises(StartFailedError):
         await update("test")
     assert (answer(port), sources(place), file.read_text()) == ("200 1", {copy}, wrong)

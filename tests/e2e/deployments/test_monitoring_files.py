@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.e2e.deployments.events import await_event
+from tests.support.docker_command import docker_command
 
 ROOT = Path(__file__).parents[3]
 
@@ -47,12 +48,12 @@ def test_prometheus_serves_the_runbook_that_is_mounted() -> None:
 def test_alertmanager_starts_on_its_configuration_without_rights_and_its_tool_finds_it() -> None:
     name = f"roas-test-alertmanager-{uuid.uuid4().hex[:8]}"
     folder = ROOT / "deployments/images/alertmanager"
-    subprocess.run(["docker", "build", "--quiet", "--tag", name, folder], check=True, capture_output=True)
+    docker_command("build", "--quiet", "--tag", name, folder)
     try:
         with running(name, f"{ROOT / 'deployments/alertmanager'}:/config:ro") as address:
             assert httpx.get(f"http://{address}:9093/-/ready", timeout=10).status_code == 200
     finally:
-        subprocess.run(["docker", "image", "rm", name], check=True, capture_output=True)
+        docker_command("image", "rm", name)
 
 
 @contextmanager
@@ -73,4 +74,4 @@ def running(image: str, *volumes: str) -> Iterator[str]:
         inspected = ["docker", "inspect", "--format", template, container]
         yield subprocess.run(inspected, capture_output=True, text=True, check=True).stdout.strip()
     finally:
-        subprocess.run(["docker", "rm", "--force", "--volumes", container], check=True, capture_output=True)
+        docker_command("rm", "--force", "--volumes", container)

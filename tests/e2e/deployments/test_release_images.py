@@ -13,6 +13,7 @@ from flows.deployment.update import update
 from models.failures import ReleaseError, StartFailedError
 from tests.e2e.deployments.test_update import BAD, WELL, inspect, last, service
 from tests.e2e.flows.conftest import HEALTH, Place, flows_are_recorded, place  # noqa: F401 - fixtures
+from tests.support.docker_command import docker_command
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 from tests.support.registry import Registry, image_id
 
@@ -55,7 +56,7 @@ async def test_an_image_that_is_gone_here_is_pulled_again_by_its_digest(place: P
     images.publish("gone", "ENV VERSION=2", WELL)
     await update("test")
     second = inspect(place, "web", "{{.Image}}")
-    subprocess.run(["docker", "rmi", "-f", before], capture_output=True, check=True)
+    docker_command("rmi", "-f", before)
     assert image_id(before) == ""
 
     await rollback("test")
@@ -63,7 +64,7 @@ async def test_an_image_that_is_gone_here_is_pulled_again_by_its_digest(place: P
     assert inspect(place, "web", "{{.Image}} {{.State.Health.Status}}") == f"{before} healthy"
     images.stop()
     try:
-        subprocess.run(["docker", "rmi", "-f", second], capture_output=True, check=True)
+        docker_command("rmi", "-f", second)
         with pytest.raises(ReleaseError, match="could not be pulled"):
             await rollback("test")
     finally:

@@ -32,6 +32,7 @@ from tests.e2e.deployments.test_snapshots import (  # noqa: F401 - fixtures
 )
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.support.data_application import Data
+from tests.support.docker_command import docker_command
 from tests.support.killed_flow import killed_flow
 from tests.support.person_between import CLOSED_WINDOW, PAUSED, PAUSED_CONTAINER, STOPPED, between
 from tests.support.taken_up import BY_AGENT, BY_HAND, BY_RETRY, is_left_by_the_agent, take_up
@@ -170,7 +171,7 @@ async def person_between(place: Place, person: str, flow: Flow[..., Any], **aske
             await take_up(BY_HAND, flow, killed, place.project, **asked)
         assert place.containers(running=True) == running
         assert last(place).record.interrupted
-        subprocess.run(["docker", "unpause", place.container(runs)], capture_output=True, check=True)
+        docker_command("unpause", place.container(runs))
     elif person != CLOSED_WINDOW:
         assert await is_left_by_the_agent(killed, place.project)
         assert place.containers(running=True) == ([] if person == STOPPED else running)

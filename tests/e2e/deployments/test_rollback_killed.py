@@ -17,6 +17,7 @@ from models.failures import PausedError, StartFailedError
 from models.operations import OperationStatus
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, flows_are_recorded, place, well  # noqa: F401 - fixtures
 from tests.e2e.flows.test_releases import inspect, last, releases
+from tests.support.docker_command import docker_command
 from tests.support.killed_flow import killed_flow
 from tests.support.person_between import CLOSED_WINDOW, PAUSED, PAUSED_CONTAINER, STOPPED, between
 from tests.support.taken_up import BY_AGENT, BY_HAND, BY_RETRY, is_left_by_the_agent, take_up
@@ -150,7 +151,7 @@ async def test_what_a_person_does_after_a_rollback_was_killed_counts(
         assert inspect(place, "base", "{{.State.Paused}}") == "true"
         assert inspect(place, "base", "{{.Id}} {{.State.StartedAt}}") == container
         assert last(place).record.interrupted
-        subprocess.run(["docker", "unpause", place.container("base")], capture_output=True, check=True)
+        docker_command("unpause", place.container("base"))
     elif person != CLOSED_WINDOW:
         assert await is_left_by_the_agent(killed, place.project)
         assert place.containers(running=True) == ([] if person == STOPPED else ["base"])

@@ -30,6 +30,7 @@ from tests.e2e.deployments.test_snapshots import (  # noqa: F401 - fixtures
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.e2e.flows.test_watch import until, watching
 from tests.support.data_application import Data
+from tests.support.docker_command import docker_command
 from tests.support.killed_flow import killed_flow
 from tests.support.person_between import CLOSED_WINDOW, PAUSED, between
 from tests.support.taken_up import BY_AGENT, BY_HAND, BY_RETRY, is_left_by_the_agent, run_in, take_up
@@ -126,7 +127,7 @@ async def test_what_a_person_does_after_a_snapshot_was_killed_counts(
 
     if person in (STOPPED_SERVICE, PAUSED_SERVICE):
         word = "stop" if person == STOPPED_SERVICE else "pause"
-        subprocess.run(["docker", word, shop.container("cache")], check=True, capture_output=True)
+        docker_command(word, shop.container("cache"))
     else:
         await between(shop, person, "cache")
 

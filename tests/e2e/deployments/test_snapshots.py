@@ -29,6 +29,7 @@ from tests.e2e.flows.conftest import Place, flows_are_recorded, place, until  # 
 from tests.e2e.flows.test_interruption import roas
 from tests.e2e.gallery.__main__ import BUILD
 from tests.support.data_application import PASSWORD, Data, compose, data_of
+from tests.support.docker_command import docker_command
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
@@ -260,7 +261,7 @@ async def test_a_sqlite_file_is_saved_and_put_back_while_its_service_does_not_ru
     was = data.held(("app",))
     await snapshot("test")
     data.fill("after", ("app",))
-    subprocess.run(["docker", "stop", "--time", "1", shop.container("app")], capture_output=True, check=True)
+    docker_command("stop", "--time", "1", shop.container("app"))
 
     await restore("test", confirmed=True)
 
@@ -335,8 +336,8 @@ async def test_a_restore_is_confirmed_first(shop: Place) -> None:
     assert containers(shop) == before
 
     writer = shop.container("app")
-    subprocess.run(["docker", "pause", writer], check=True, capture_output=True)
+    docker_command("pause", writer)
     with pytest.raises(BadInputError, match=f"{writer} is paused, so a restore of its data touches nothing"):
         await restore("test", taken.snapshot_id, confirmed=True)
-    subprocess.run(["docker", "unpause", writer], check=True, capture_output=True)
+    docker_command("unpause", writer)
     assert containers(shop) == before

@@ -27,6 +27,7 @@ from tasks.reporting.read import read_explanation
 from tasks.runtime.clients import find_environment
 from tasks.runtime.project import Project, open_project
 from tests.e2e.flows.conftest import HEALTH, Place, flows_are_recorded, place  # noqa: F401 - fixtures
+from tests.support.docker_command import docker_command
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 from tests.support.registry import Registry, image_id
 
@@ -176,7 +177,7 @@ async def test_a_build_that_gives_the_same_content_replaces_nothing(place: Place
     (context / "Dockerfile").write_text(f"FROM debian:trixie-slim\nENV VERSION=1\n{WELL}\n")
     name = images.image("same")
     # Unlike Compose, the engine's own build writes no labels.
-    subprocess.run(["docker", "build", "-q", "-t", name, context], check=True, capture_output=True)
+    docker_command("build", "-q", "-t", name, context)
     place.declare(service("web", name, build="./app") + service("worker", name, build="./app"))
     try:
         await startup("test")

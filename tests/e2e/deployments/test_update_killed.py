@@ -23,6 +23,7 @@ from models.records import Release
 from tests.e2e.deployments.test_update import BAD, WELL, inspect, service
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place, well  # noqa: F401 - fixtures
 from tests.e2e.flows.test_watch import until
+from tests.support.docker_command import docker_command
 from tests.support.killed_flow import killed_flow
 from tests.support.person_between import CLOSED_WINDOW, PAUSED, STOPPED, between
 from tests.support.prefect_server import server_variables
@@ -320,7 +321,7 @@ async def test_a_killed_update_waits_for_a_container_that_a_person_paused(
     undoing = "undoing" in moment
     killed, ends = await update_killed_half_way(place, *moment)
     name = place.container(service)
-    subprocess.run(["docker", "pause", name], check=True, capture_output=True)
+    docker_command("pause", name)
     before = inspect(place, service, "{{.Id}} {{.State.StartedAt}}")
 
     with pytest.raises(PausedError, match=f"{name} is paused, so an update touches nothing"):
@@ -334,7 +335,7 @@ async def test_a_killed_update_waits_for_a_container_that_a_person_paused(
     assert name in recorded.details["reason"]
 
     # It is taken up again once the person has let it go on.
-    subprocess.run(["docker", "unpause", name], check=True, capture_output=True)
+    docker_command("unpause", name)
     # The engine's checks of it failed meanwhile.
     await until(lambda: inspect(place, service, "{{.State.Health.Status}}") == "healthy")
     with pytest.raises(StartFailedError) if undoing else nullcontext():

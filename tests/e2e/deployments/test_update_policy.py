@@ -28,6 +28,7 @@ from tasks.reporting.read import read_releases
 from tasks.runtime.project import open_project
 from tests.e2e.deployments.test_update import BAD, WELL, inspect, last, service
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
+from tests.support.docker_command import docker_command
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 from tests.support.prefect_server import server_variables
 from tests.support.registry import Registry, image_id
@@ -203,7 +204,7 @@ async def test_a_name_that_refers_to_a_held_back_image_is_given_back(place: Plac
         await update("test")
     container = inspect(place, "web", "{{.Id}} {{.State.StartedAt}}")
     # As an update leaves it that cannot give the name back.
-    subprocess.run(["docker", "pull", "-q", name], capture_output=True, check=True)
+    docker_command("pull", "-q", name)
     planned = read_plan(open_project("test"), OF_UPDATE)
 
     await update("test")

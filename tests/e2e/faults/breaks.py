@@ -22,6 +22,7 @@ from adapters.stores import Stores
 from models.settings import Settings
 from tests.e2e.faults.programs import DISK_MEGABYTES, IMAGE, PASSWORD, BrokenApp
 from tests.e2e.flows.test_notifications import Webhook, save_block
+from tests.support.docker_command import docker_command
 from tests.support.prefect_server import server_variables
 from tests.support.projects import remove_project
 from tests.support.registry import Registry
@@ -101,7 +102,7 @@ def _port_of_a_container(application: BrokenApp) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["docker", "rm", "--force", name], check=True, capture_output=True)
+        docker_command("rm", "--force", name)
 
 
 def _owned_by_root(name: str, service: str | None = None) -> Callable[[BrokenApp], AbstractContextManager[None]]:
@@ -223,7 +224,7 @@ def applications(
                 )
                 right = [images.image(name) for name in ("shop:1.0", "mariadb:11", "nginx:1")]
                 for name in right:
-                    subprocess.run(["docker", "tag", IMAGE, name], check=True)
+                    docker_command("tag", IMAGE, name)
                 stack.callback(subprocess.run, ["docker", "rmi", *right], capture_output=True)
                 stack.enter_context(disk_of(folder / "disk", megabytes=DISK_MEGABYTES[kind]))
                 stack.callback(subprocess.run, ["docker", "volume", "rm", f"{one.project}_db"], capture_output=True)

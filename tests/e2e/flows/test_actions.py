@@ -18,6 +18,7 @@ from models.errors import Category, Pattern, Severity, Strategy
 from models.failures import StoreError
 from models.recovery import PlannedStep, RecoveryExecution, RecoveryMethod, RecoveryStep, StepSpec
 from tests.e2e.flows.conftest import Place, end, well
+from tests.support.docker_command import docker_command
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
@@ -114,7 +115,7 @@ async def test_a_container_taken_out_of_its_network_is_connected_again_by_all_it
     place.declare(well("web") + well("top"))
     await startup("test")
     before, network = container_id(place, "web"), f"{place.project}_default"
-    subprocess.run(["docker", "network", "disconnect", network, place.container("web")], check=True)
+    docker_command("network", "disconnect", network, place.container("web"))
     end(place)
     with place.stores() as stores:
         stores.patterns.put(replace(ZEBRA, strategy=Strategy.RESTART_SERVICE))
@@ -206,7 +207,7 @@ async def test_what_a_person_wants_since_a_runner_died_ends_its_attempt(place: P
     place.declare(well("web"), **fields.get(wish, {}))
     if wish == "stop":
         for command in ("start", "stop"):
-            subprocess.run(["docker", command, place.container("web")], capture_output=True, check=True)
+            docker_command(command, place.container("web"))
     if wish == "pause":
         with place.stores() as stores:
             stores.pauses.pause("test", None, None, "work on it", "ann")
@@ -230,12 +231,12 @@ async def test_a_container_that_a_cut_off_step_had_stopped_was_stopped_by_nobody
         stores.patterns.put(ZEBRA)
     end(place)
     outcome = await error_recovery("test", "zebra crossed", service="web")
-    subprocess.run(["docker", "start", place.container("web")], capture_output=True, check=True)
+    docker_command("start", place.container("web"))
     with place.stores() as stores:
         cut_off = cut_off_by_death(stores, outcome.error_id, StepSpec.RECREATE, StepSpec.VERIFY)
         stores.recoveries.record(replace(cut_off, steps=(replace(STEP, started_at=datetime.now(UTC)),)))
     # As far as the step came.
-    subprocess.run(["docker", "stop", place.container("web")], capture_output=True, check=True)
+    docker_command("stop", place.container("web"))
 
     place.declare(well("web"))
     again = await error_recovery("test", "zebra crossed", service="web")

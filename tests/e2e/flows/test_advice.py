@@ -13,6 +13,7 @@ import pytest
 
 from tests.e2e.flows.conftest import IMAGE, Place, well
 from tests.e2e.runtime.conftest import eventually
+from tests.support.docker_command import docker_command
 from tests.support.prefect_server import server_variables
 from tests.support.warm import warm_commands
 
@@ -109,7 +110,7 @@ def test_advice_works_while_the_service_still_runs(place: Place, shell: Shell) -
     place.declare(well("web"))
     code, said = shell("roas start test")
     assert code == 0, said
-    subprocess.run(["docker", "exec", place.container("web"), "rm", "/tmp/well"], check=True)
+    docker_command("exec", place.container("web"), "rm", "/tmp/well")
     health = ["docker", "inspect", "--format", "{{.State.Health.Status}}", place.container("web")]
     eventually(lambda: subprocess.check_output(health, text=True) == "unhealthy\n", "its health check has failed")
     _, said = shell("roas recover test 'FATAL: password authentication failed' --service web")

@@ -34,6 +34,7 @@ from tasks.recovery.actions import STEP, StepContext
 from tasks.runtime.project import open_project
 from tests.e2e.flows.conftest import IMAGE, Place, well
 from tests.e2e.flows.test_interruption import TIMEOUT_SECONDS, roas
+from tests.support.docker_command import docker_command
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
@@ -175,7 +176,7 @@ async def test_a_run_that_gave_up_is_retried_from_the_step_that_failed(place: Pl
     assert (await answer(run, Choice.GIVE_UP)).name == "Failed"
     assert the_ticket(place).state is TicketState.ACKNOWLEDGED
     (place.folder / "broken").unlink()
-    subprocess.run(["docker", "start", place.container("web")], capture_output=True, check=True)
+    docker_command("start", place.container("web"))
 
     ended = await retry(run)
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +21,7 @@ from models.recovery import RecoveryMethod
 from tasks.monitoring.watch_lock import AGENT, watching_alone
 from tests.e2e.flows.conftest import Place, well
 from tests.integration.adapters.test_probes import redis_server
+from tests.support.docker_command import docker_command
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 from tests.support.store_rows import series
 
@@ -83,7 +83,7 @@ async def test_a_snapshot_outlives_the_schedule_where_no_agent_collects(
 async def test_a_killed_service_is_seen_restarted_and_the_record_is_reported(place: Place) -> None:
     place.declare(PAIR)
     await startup("test")
-    subprocess.run(["docker", "kill", place.container("base")], check=True, capture_output=True)
+    docker_command("kill", place.container("base"))
 
     report = await collection("test")
 
@@ -125,7 +125,7 @@ async def test_a_killed_service_is_seen_restarted_and_the_record_is_reported(pla
 async def test_a_service_stopped_by_a_person_stays_stopped(place: Place) -> None:
     place.declare(PAIR)
     await startup("test")
-    subprocess.run(["docker", "stop", "-t", "1", place.container("top")], check=True, capture_output=True)
+    docker_command("stop", "-t", "1", place.container("top"))
 
     report = await collection("test")
 

@@ -10,6 +10,7 @@ from flows.deployment.startup import startup
 from flows.monitoring.health_check import health_check
 from models.health import Health, ServiceHealth
 from tests.e2e.flows.conftest import IMAGE, Place, well
+from tests.support.docker_command import docker_command
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
@@ -17,7 +18,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.flow]
 async def test_what_changed_is_recorded_with_its_reason_and_what_did_not_is_not(place: Place) -> None:
     place.declare(well("base") + well("other"))
     await startup("test")
-    subprocess.run(["docker", "kill", place.container("base")], check=True, capture_output=True)
+    docker_command("kill", place.container("base"))
 
     checked = await health_check("test")
     again = await health_check("test")

@@ -14,7 +14,8 @@ from models.records import EvaluationRecord
 from tasks.runtime.store_access import StoreAccess, outliving_stores
 from tests.e2e.flows.conftest import Place, well
 from tests.e2e.flows.test_collection import PAIR
-from tests.e2e.flows.test_watch import docker, until
+from tests.e2e.flows.test_watch import until
+from tests.support.docker_command import docker_command
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 from tests.support.store_rows import series
 
@@ -40,8 +41,8 @@ async def monitoring(seconds: float) -> EnvironmentMonitor:
 async def test_rounds_go_on_while_what_is_wrong_is_mended_or_left_alone_once(place: Place) -> None:
     place.declare(PAIR + well("rest"), collect_every_seconds=5)
     await startup("test")
-    docker("stop", "-t", "1", place.container("rest"))
-    docker("kill", place.container("base"))
+    docker_command("stop", "-t", "1", place.container("rest"))
+    docker_command("kill", place.container("base"))
 
     rounds = asyncio.create_task(monitoring(3600))
     try:

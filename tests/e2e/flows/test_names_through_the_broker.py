@@ -12,6 +12,7 @@ from flows.deployment.update import update
 from models.failures import StartFailedError
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place
 from tests.support.brokers import ask, running_broker
+from tests.support.docker_command import docker_command
 from tests.support.registry import Registry, image_id
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
@@ -55,7 +56,7 @@ async def test_the_broker_gives_no_other_name(place: Place) -> None:
         input=f"FROM {IMAGE}\nENV EVIL={foreign}\n", capture_output=True, text=True, check=True,
     )  # fmt: skip
     for name in (mine, theirs):
-        subprocess.run(["docker", "tag", IMAGE, name], check=True)
+        docker_command("tag", IMAGE, name)
     evil, good = image_id(evil_name), image_id(IMAGE)
     try:
         with running_broker(place.folder, place.project, roots=[place.folder]) as broker:
@@ -76,11 +77,11 @@ async def test_the_broker_gives_no_other_name(place: Place) -> None:
                 named(evil[7:19], mine),
                 named(good, evil_name),
             ] == [403] * 6
-            subprocess.run(["docker", "tag", evil_name, mine], check=True)
+            docker_command("tag", evil_name, mine)
             assert named(good, mine) == 201
             assert image_id(mine) == good
 
-            subprocess.run(["docker", "tag", evil_name, mine], check=True)
+            docker_command("tag", evil_name, mine)
             command = ["docker", "create", "--name", f"{foreign}-2", mine, "true"]
             subprocess.run(command, capture_output=True, check=True)
             assert named(good, mine) == 403

@@ -50,6 +50,7 @@ from tests.support.chat_services import (
 )
 from tests.support.chat_services import _certificate as _certificate
 from tests.support.chat_services import chat as chat
+from tests.support.docker_command import docker_command
 from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.flow]
@@ -151,7 +152,7 @@ async def test_a_receiver_that_was_named_since_the_last_sweep_is_reported_to(pla
     await startup("test")
     async with watching(place):
         place.declare(well("web"), notify="[custom-webhook/told]")
-        subprocess.run(["docker", "kill", place.container("web")], check=True, capture_output=True)
+        docker_command("kill", place.container("web"))
         await until(lambda: bool(webhook.got))
     assert [one["subject"] for one in webhook.got] == ["web of test is healthy again"]
 

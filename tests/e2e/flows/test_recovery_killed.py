@@ -17,7 +17,8 @@ from models.errors import Strategy
 from models.recovery import UNDO, RecoveryExecution, StepSpec
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, end
 from tests.e2e.flows.test_actions import ZEBRA
-from tests.e2e.flows.test_watch import docker, until, watching
+from tests.e2e.flows.test_watch import until, watching
+from tests.support.docker_command import docker_command
 from tests.support.killed_flow import killed_flow
 from tests.support.ports import free_port
 from tests.support.taken_up import BY_AGENT, BY_HAND, BY_RETRY, run_in, take_up
@@ -156,7 +157,7 @@ async def down_and_its_port_held(place: Place, port: int, holder: str) -> None:
     labels = {"project": place.project, "service": "old", "config-hash": "of-yesterday"}
     words = [part for key, value in labels.items() for part in ("--label", f"com.docker.compose.{key}={value}")]
     published = ("--publish", f"127.0.0.1:{port}:80")
-    docker("run", "--detach", "--init", "--name", holder, *words, *published, IMAGE, "sleep", "600")
+    docker_command("run", "--detach", "--init", "--name", holder, *words, *published, IMAGE, "sleep", "600")
 
 
 UNDONE = f"{UNDO}{StepSpec.START_HOLDER}"
@@ -188,11 +189,11 @@ def wish(place: Place, person: str) -> None:
     """What a person does once the recovery was killed, before its step was done."""
     web = place.container("web")
     if person == STOPPED:
-        docker("start", web)
-        docker("stop", "--time", "1", web)
+        docker_command("start", web)
+        docker_command("stop", "--time", "1", web)
     elif person == PAUSED_CONTAINER:
-        docker("start", web)
-        docker("pause", web)
+        docker_command("start", web)
+        docker_command("pause", web)
     elif person == PAUSED:
         with place.stores() as stores:
             stores.pauses.pause("test", None, None, "hands off", "anna")

@@ -36,7 +36,8 @@ from tests.e2e.flows.test_recovery_killed import (
     times_started,
     wish,
 )
-from tests.e2e.flows.test_watch import docker, until, watching
+from tests.e2e.flows.test_watch import until, watching
+from tests.support.docker_command import docker_command
 from tests.support.killed_flow import killed_flow
 from tests.support.taken_up import run_in
 
@@ -74,7 +75,7 @@ def mend(place: Place) -> None:
     """It becomes healthy when it is started again, and, where it runs, without that."""
     (place.folder / "flags" / "well").touch()
     if state_of(place) == "running":
-        docker("exec", place.container("web"), "touch", "/tmp/well")
+        docker_command("exec", place.container("web"), "touch", "/tmp/well")
 
 
 async def left_run(place: Place) -> FlowRun:

@@ -17,6 +17,7 @@ from tasks.deployment.services import read_plan
 from tasks.runtime.project import open_project
 from tasks.storage.previews import preview_rollback
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, until, well
+from tests.support.docker_command import docker_command
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
@@ -121,7 +122,7 @@ async def test_a_failed_first_start_leaves_what_a_person_paused_meanwhile(place:
 
     start = asyncio.create_task(startup("test"))
     await until(lambda: place.containers(running=True) == ["base", "good"])
-    await asyncio.to_thread(subprocess.run, ["docker", "pause", place.container("good")], check=True)
+    await asyncio.to_thread(docker_command, "pause", place.container("good"))
     (place.folder / "ends").touch()
     with pytest.raises(StartFailedError):
         await start
@@ -165,7 +166,7 @@ async def test_a_failed_start_leaves_stopped_what_a_person_had_stopped(place: Pl
 @pytest.mark.campaign
 async def test_goes_back_to_the_image_that_ran_although_its_name_means_another_now(place: Place) -> None:
     name = f"{place.project}:latest"
-    subprocess.run(["docker", "tag", IMAGE, name], check=True)
+    docker_command("tag", IMAGE, name)
     try:
         place.declare(well("base").replace(IMAGE, name))
         await startup("test")

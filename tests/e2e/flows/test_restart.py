@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from models.failures import BadInputError, PausedError, StartFailedError
 from models.operations import Operation, OperationStatus
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, make_well, never_well, well
 from tests.e2e.flows.test_watch import until
+from tests.support.docker_command import docker_command
 from tests.support.killed_flow import killed_flow
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 
@@ -25,7 +25,7 @@ SHARED = "\nvolumes: {shared: {}}\n"
 
 def inspect(place: Place, service: str, number: int = 1) -> dict[str, Any]:
     name = f"{place.project}-{service}-{number}"
-    reported = subprocess.run(["docker", "inspect", name], capture_output=True, text=True, check=True).stdout
+    reported = docker_command("inspect", name)
     state: dict[str, Any] = json.loads(reported)[0]["State"]
     return state
 
@@ -94,7 +94,7 @@ async def test_a_job_and_what_was_stopped_are_not_started_by_a_restart_of_all(pl
     job = f"job:\n  image: {IMAGE}\n  command: [sh, -c, 'exit 0']\n"
     place.declare(well("base") + well("idle") + job)
     await startup("test")
-    subprocess.run(["docker", "stop", "-t", "1", place.container("idle")], check=True, capture_output=True)
+    docker_command("stop", "-t", "1", place.container("idle"))
     before = started(place, "idle", "job")
 
     result = await restart("test")
@@ -171,7 +171,7 @@ async def test_replicas_are_restarted_one_after_the_other(place: Place) -> None:
 async def test_a_paused_service_comes_back_without_being_killed(place: Place) -> None:
     place.declare(well("base"))
     await startup("test")
-    subprocess.run(["docker", "pause", place.container("base")], check=True, capture_output=True)
+    docker_command("pause", place.container("base"))
 
     await restart("test", services=["base"])
 
@@ -183,14 +183,14 @@ async def test_a_paused_service_comes_back_without_being_killed(place: Place) ->
 @pytest.mark.parametrize("early", [True, False], ids=["before", "meanwhile"])
 async def test_a_restart_leaves_what_a_person_paused(place: Place, services: list[str] | None, *, early: bool) -> None:
     def pause() -> None:
-        subprocess.run(["docker", "pause", place.container("top")], check=True, capture_output=True)
+        docker_command("pause", place.container("top"))
 
     place.declare(never_well(well("base")) + well("top", depends_on=NEEDS_BASE))
     ready = asyncio.create_task(asyncio.to_thread(make_well, place.container("base")))
     await startup("test")
     await ready
     before = started(place, "base", "top")
-    subprocess.run(["docker", "exec", place.container("base"), "rm", "/tmp/well"], check=True)
+    docker_command("exec", place.container("base"), "rm", "/tmp/well")
     if early:
         pause()
     restarting = asyncio.create_task(restart("test", services=services))
@@ -213,7 +213,7 @@ async def test_a_killed_restart_leaves_what_a_person_paused_since(place: Place, 
     killed_flow("restart", {"environment": "test"}, moment, "restarted", "base")
     killed = last(place)
     before = started(place, "top")
-    subprocess.run(["docker", "pause", place.container("top")], check=True, capture_output=True)
+    docker_command("pause", place.container("top"))
 
     for deployment_id in (killed.deployment_id, None):
         result = await restart("test", deployment_id=deployment_id)
@@ -229,7 +229,7 @@ async def test_a_killed_restart_of_a_service_that_a_person_paused_since_ends_and
     await startup("test")
     killed_flow("restart", {"environment": "test", "services": ["base"]}, "before", "restarted", "base")
     killed, before = last(place), started(place, "base")
-    subprocess.run(["docker", "pause", place.container("base")], check=True, capture_output=True)
+    docker_command("pause", place.container("base"))
 
     with pytest.raises(PausedError, match=f"{place.container('base')} is paused"):
         await restart("test", services=["base"], deployment_id=killed.deployment_id)

@@ -21,18 +21,15 @@ from tasks.deployment.services import read_plan
 from tasks.runtime.project import open_project
 from tests.e2e.flows.conftest import IMAGE, Place, make_well, never_well, well
 from tests.e2e.flows.test_watch import until
+from tests.support.docker_command import docker_command
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 STAYS = f"{{image: {IMAGE}, init: true, command: [sleep, '600']}}"
 
 
-def docker(*arguments: str) -> str:
-    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True).stdout.strip()
-
-
 def started_at(place: Place, service: str) -> str:
-    return docker("inspect", "-f", "{{.State.StartedAt}}", place.container(service))
+    return docker_command("inspect", "-f", "{{.State.StartedAt}}", place.container(service))
 
 
 async def started(place: Place) -> tuple[OperationResult, dict[str, ServiceStart]]:
@@ -51,13 +48,13 @@ async def failed(place: Place) -> tuple[str, dict[str, Any]]:
 
 
 def state_of(place: Place, service: str) -> str:
-    return docker("inspect", "-f", "{{.State.Status}}", place.container(service))
+    return docker_command("inspect", "-f", "{{.State.Status}}", place.container(service))
 
 
 async def test_what_a_person_paused_stays_so_and_a_start_says_how_it_goes_on(place: Place) -> None:
     place.declare(well("base") + well("top", depends_on="{base: {condition: service_healthy}}"))
     await started(place)
-    docker("pause", place.container("base"))
+    docker_command("pause", place.container("base"))
 
     reason, details = await failed(place)
 
@@ -90,7 +87,7 @@ async def test_what_a_person_takes_away_after_it_was_proven_is_reported_and_not_
     starting = asyncio.create_task(failed(place))
     with place.stores() as stores:
         await until(lambda: "taken" in stores.progress.last_changes("test"))
-    docker(act, place.container("taken"))
+    docker_command(act, place.container("taken"))
     make_well(place.container("slow"))
 
     reason, _ = await asyncio.wait_for(starting, 30)
@@ -109,11 +106,11 @@ async def test_an_update_of_other_services_leaves_what_is_paused_also_where_it_i
     base = well("base", pull_policy="never")
     place.declare(base + well("top", depends_on=needs, pull_policy="never"))
     await started(place)
-    docker("pause", place.container("base"))
+    docker_command("pause", place.container("base"))
     place.declare(base + well("top", depends_on=needs, pull_policy="never", hostname="better"))
 
     assert (await update("test", services=["top"], return_state=True)).is_completed()
-    assert docker("inspect", "-f", "{{.Config.Hostname}}", place.container("top")) == "better"
+    assert docker_command("inspect", "-f", "{{.Config.Hostname}}", place.container("top")) == "better"
     assert state_of(place, "base") == "paused"
 
     worse = well("top", depends_on=needs, pull_policy="never", hostname="worse").replace(
@@ -121,7 +118,7 @@ async def test_an_update_of_other_services_leaves_what_is_paused_also_where_it_i
     )
     place.declare(base + worse)
     assert (await update("test", services=["top"], return_state=True)).is_failed()
-    assert docker("inspect", "-f", "{{.Config.Hostname}}", place.container("top")) == "better"
+    assert docker_command("inspect", "-f", "{{.Config.Hostname}}", place.container("top")) == "better"
     assert (state_of(place, "base"), state_of(place, "top")) == ("paused", "running")
     with place.stores() as stores:
         assert "undo_failed" not in stores.operations.history(environment="test")[0].details
@@ -148,7 +145,7 @@ async def test_an_update_leaves_what_a_person_pauses_before_its_turn_and_blames_
     declare("better", never_well)
     update_run = asyncio.create_task(update("test", return_state=True))
     await until(lambda: inspected("base", "Config.Hostname") == "better")
-    docker("pause", place.container("top"))
+    docker_command("pause", place.container("top"))
     await asyncio.to_thread(make_well, place.container("base"))
 
     assert (await update_run).is_failed()
@@ -178,20 +175,20 @@ async def test_a_renamed_volume_replaces_no_data_before_a_person_confirms_the_pl
     assert reason.startswith(f"base: its data at /data stay in volume {old}, and it gets {new} there.")
     assert "then `roas start test --plan ID`" in details["advice"]
     mounts = ("inspect", "-f", "{{(index .Mounts 0).Name}}", place.container("base"))
-    assert docker(*mounts) == old
+    assert docker_command(*mounts) == old
 
     confirmed = plan_id(await asyncio.to_thread(lambda: read_plan(open_project("test"))))
     assert (await startup("test", plan=confirmed, return_state=True)).is_completed()
-    assert docker(*mounts) == new
+    assert docker_command(*mounts) == new
 
 
 async def test_a_start_lets_go_on_what_a_killed_snapshot_paused(place: Place) -> None:
     place.declare(well("base"))
     await started(place)
-    noted = docker("inspect", "-f", "{{.Id}} {{.State.StartedAt}}", place.container("base")).split()
+    noted = docker_command("inspect", "-f", "{{.Id}} {{.State.StartedAt}}", place.container("base")).split()
     folder = place.settings.data_dir / "snapshots"
     with OwnPauses(folder, "test").record_pauses("s-1", dict([noted])):
-        docker("pause", noted[0])
+        docker_command("pause", noted[0])
         # What is killed here does not end the pause; its note stays.
         kept = next((folder / "paused" / "test").iterdir()).read_bytes()
     (folder / "paused" / "test" / "s-1.json").write_bytes(kept)
@@ -203,17 +200,17 @@ async def test_a_start_lets_go_on_what_a_killed_snapshot_paused(place: Place) ->
 
     # The machine lost its power: the container was started anew, and then a person paused it.
     (folder / "paused" / "test" / "s-1.json").write_bytes(kept)
-    docker("restart", "-t", "0", noted[0])
-    docker("pause", noted[0])
+    docker_command("restart", "-t", "0", noted[0])
+    docker_command("pause", noted[0])
     with pytest.raises(BadInputError, match="is paused, so a start touches nothing"):
         await started(place)
-    docker("unpause", noted[0])
+    docker_command("unpause", noted[0])
 
 
 async def test_a_service_that_is_unhealthy_is_restarted_and_proven(place: Place) -> None:
     place.declare(well("base"))
     await started(place)
-    docker("exec", place.container("base"), "rm", "/tmp/well")
+    docker_command("exec", place.container("base"), "rm", "/tmp/well")
     ill = ["--filter", f"container={place.container('base')}", "--filter", "event=health_status: unhealthy"]
     with subprocess.Popen(["docker", "events", "--since", "1m", *ill], stdout=subprocess.PIPE, text=True) as events:
         assert events.stdout is not None

@@ -15,6 +15,7 @@ from tasks.recovery.stops import stop_of
 from tasks.runtime.clients import find_environment
 from tasks.runtime.project import Project
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, well
+from tests.support.docker_command import docker_command
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
@@ -30,7 +31,7 @@ def stubborn(name: str, handler: str, grace: str) -> str:
 
 
 def inspect(name: str) -> dict[str, Any]:
-    reported = subprocess.run(["docker", "inspect", name], capture_output=True, text=True, check=True).stdout
+    reported = docker_command("inspect", name)
     found: dict[str, Any] = json.loads(reported)[0]
     return found
 
@@ -65,7 +66,7 @@ async def test_the_declared_grace_counts_also_where_the_container_was_made_with_
 async def test_a_paused_container_may_end_by_itself(place: Place) -> None:
     place.declare(stubborn("good", "exit 0", "20s"))
     await startup("test")
-    subprocess.run(["docker", "pause", place.container("good")], check=True, capture_output=True)
+    docker_command("pause", place.container("good"))
 
     await stop("test")
 
@@ -89,7 +90,7 @@ async def test_one_off_and_undeclared_containers_are_named_and_go_on(place: Plac
     assert inspect(one_off)["State"]["Running"]
     assert inspect(place.container("old"))["State"]["Running"]
     assert not inspect(place.container("base"))["State"]["Running"]
-    subprocess.run(["docker", "rm", "-f", one_off], check=True, capture_output=True)
+    docker_command("rm", "-f", one_off)
 
 
 @pytest.mark.campaign
@@ -118,6 +119,6 @@ async def test_recovery_leaves_alone_what_was_stopped_here_and_takes_what_crashe
         assert stores.progress.last_changes("test")["base"].details["on_request"] is True
 
     assert await stop_of(Project(environment), "base") == STOPPED
-    subprocess.run(["docker", "start", place.container("base")], check=True, capture_output=True)
-    subprocess.run(["docker", "kill", place.container("base")], check=True, capture_output=True)
+    docker_command("start", place.container("base"))
+    docker_command("kill", place.container("base"))
     assert await stop_of(Project(environment), "base") is None

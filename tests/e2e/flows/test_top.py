@@ -22,6 +22,7 @@ import pytest
 
 from tests.golden.conftest import HERE
 from tests.support.agents import ROOT
+from tests.support.docker_command import docker_command
 from tests.support.projects import remove_project
 
 pytestmark = [pytest.mark.engine]
@@ -117,7 +118,7 @@ def terminal(tmp_path: Path, project: str) -> Iterator[TopTerminal]:
 
 def test_it_shows_a_killed_service_and_ends_at_q(terminal: TopTerminal, project: str) -> None:
     place = terminal.wait_for(r"web +running +healthy")
-    subprocess.run(["docker", "kill", f"{project}-web-1"], check=True, capture_output=True)
+    docker_command("kill", f"{project}-web-1")
     place = terminal.wait_for(r"web +exited \(137\) +stopped", place)
     terminal.press(b"x")
     terminal.resize(120, 30)

@@ -10,7 +10,8 @@ from flows.deployment.startup import startup
 from flows.deployment.stop import stop
 from models.failures import StartFailedError
 from tests.e2e.flows.conftest import IMAGE, Place, well
-from tests.e2e.flows.test_watch import docker, until, watching
+from tests.e2e.flows.test_watch import until, watching
+from tests.support.docker_command import docker_command
 from tests.support.otlp_receiver import Received, otlp_receiver
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
@@ -92,7 +93,7 @@ async def test_a_recovery_of_the_watch_is_a_trace_of_its_own_linked_to_the_opera
     place.declare(well("web"))
     await startup("test")
     async with watching(place):
-        docker("kill", place.container("web"))
+        docker_command("kill", place.container("web"))
         with place.stores() as stores:
             await until(lambda: any(one.success for one in stores.recoveries.find(environment="test")))
             (error,) = stores.errors.latest("test")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -23,6 +22,7 @@ from tasks.monitoring.events import in_hand
 from tasks.recovery.stops import stop_of
 from tasks.runtime.project import open_project
 from tests.e2e.flows.conftest import Place, forget_events, until, well
+from tests.support.docker_command import docker_command
 from tests.support.engines import OwnEngine
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 
@@ -44,15 +44,11 @@ async def watching(place: Place) -> AsyncIterator[asyncio.Task[object]]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-def docker(*arguments: str) -> None:
-    subprocess.run(["docker", *arguments], check=True, capture_output=True)
-
-
 async def test_a_killed_service_is_recovered_at_once(place: Place) -> None:
     place.declare(PAIR)
     await startup("test")
     async with watching(place):
-        docker("kill", place.container("base"))
+        docker_command("kill", place.container("base"))
         with place.stores() as stores:
             await until(lambda: any(one.success for one in stores.recoveries.find(environment="test")))
             (error,) = stores.errors.latest("test")
@@ -68,8 +64,8 @@ async def test_commands_that_a_person_runs_beside_a_service_are_no_crash_loop_of
     run = ("compose", "-p", place.project, "-f", str(place.folder / "compose.yaml"), "run", "--rm", "base")
     async with watching(place):
         for _ in range(LOOP):
-            await asyncio.to_thread(docker, *run, "true")
-        docker("kill", place.container("base"))
+            await asyncio.to_thread(docker_command, *run, "true")
+        docker_command("kill", place.container("base"))
         with place.stores() as stores:
             await until(lambda: any(one.success for one in stores.recoveries.find(environment="test")))
             (error,) = stores.errors.latest("test")
@@ -100,7 +96,7 @@ async def test_a_slow_receiver_of_notifications_delays_no_recovery(place: Place)
             # The first sweep reported the ticket, and it has no answer.
             connection, _ = await asyncio.to_thread(silent.accept)
             killed_at = datetime.now(UTC)
-            docker("kill", place.container("base"))
+            docker_command("kill", place.container("base"))
             with place.stores() as stores:
                 await until(lambda: any(one.success for one in stores.recoveries.find(environment="test")))
                 (recovery,) = stores.recoveries.find(environment="test")
@@ -138,7 +134,7 @@ async def test_a_service_that_turns_unhealthy_is_restarted(place: Place) -> None
     place.declare(well("base"))
     await startup("test")
     async with watching(place):
-        docker("exec", place.container("base"), "rm", "/tmp/well")
+        docker_command("exec", place.container("base"), "rm", "/tmp/well")
         with place.stores() as stores:
             await until(lambda: any(one.success for one in stores.recoveries.find(environment="test")))
             (error,) = stores.errors.latest("test")
@@ -151,8 +147,8 @@ async def test_a_service_that_a_person_stops_stays_stopped_and_is_no_error(place
     place.declare(well("base") + well("other"))
     await startup("test")
     async with watching(place):
-        docker("stop", "-t", "5", place.container("base"))
-        docker("kill", place.container("other"))
+        docker_command("stop", "-t", "5", place.container("base"))
+        docker_command("kill", place.container("other"))
         with place.stores() as stores:
             await until(lambda: any(one.success for one in stores.recoveries.find(environment="test")))
             errors = stores.errors.latest("test")
@@ -169,7 +165,7 @@ async def test_what_an_operation_ends_is_no_error(place: Place) -> None:
         await restart("test")
         place.declare(well("base", environment="{VERSION: '2'}"))
         await startup("test")
-        docker("kill", place.container("base"))
+        docker_command("kill", place.container("base"))
         with place.stores() as stores:
             await until(lambda: any(one.success for one in stores.recoveries.find(environment="test")))
             (error,) = stores.errors.latest("test")
@@ -187,18 +183,18 @@ async def test_a_stop_is_recorded_before_the_engine_forgets_it(place: Place, mon
     async with watching(place):
         with place.stores() as stores:
             # The first sweep is over where an event is acted on.
-            docker("kill", place.container("other"))
+            docker_command("kill", place.container("other"))
             await until(lambda: any(one.success for one in stores.recoveries.find(environment="test")))
             # Its attempt holds the environment for a moment longer; what ends meanwhile is looked at again later.
             await until(lambda: asyncio.run(in_hand("test")) is None)
             swept_at = stores.heartbeats.all()["watch/test"]
-            docker("stop", "-t", "5", place.container("base"))
+            docker_command("stop", "-t", "5", place.container("base"))
             await until(lambda: stores.progress.last_changes("test")["base"].details.get("on_request") is True)
             assert stores.heartbeats.all()["watch/test"] == swept_at, "it was the event that showed it"
     forget_events()
     # Another watch knows of it by the record alone.
     async with watching(place):
-        docker("kill", place.container("other"))
+        docker_command("kill", place.container("other"))
         with place.stores() as stores:
             await until(lambda: [one.success for one in stores.recoveries.find(environment="test")] == [True] * 2)
             errors = stores.errors.latest("test")
@@ -212,8 +208,8 @@ async def test_a_service_that_got_a_stop_signal_is_left_until_the_engine_reports
     place.declare(well("base"))
     await startup("test")
     # So far a stop looks the same.
-    docker("kill", "--signal", "TERM", place.container("base"))
-    docker("wait", place.container("base"))
+    docker_command("kill", "--signal", "TERM", place.container("base"))
+    docker_command("wait", place.container("base"))
 
     assert await stop_of(open_project("test"), "base") == STOPPED
     with place.stores() as stores:
@@ -226,8 +222,8 @@ async def test_a_one_off_container_that_a_person_stops_is_not_its_service(place:
     await startup("test")
     one_off = f"{place.project}-one-off"
     compose = ["compose", "-p", place.project, "-f", str(place.folder / "compose.yaml")]
-    docker(*compose, "run", "--detach", "--name", one_off, "base")
-    docker("stop", "-t", "5", one_off)
+    docker_command(*compose, "run", "--detach", "--name", one_off, "base")
+    docker_command("stop", "-t", "5", one_off)
 
     assert await stop_of(open_project("test"), "base") is None
 
@@ -238,7 +234,7 @@ async def test_while_recovery_is_paused_a_failure_is_recorded_and_left(place: Pl
     with place.stores() as stores:
         stores.pauses.pause("test", None, None, "a test", "ann")
         async with watching(place):
-            docker("kill", place.container("base"))
+            docker_command("kill", place.container("base"))
             await until(lambda: bool(stores.errors.list_unresolved("test")))
 
         assert stores.recoveries.find(environment="test") == []
@@ -251,7 +247,7 @@ async def test_three_that_fail_at_once_are_one_question_to_a_person(place: Place
     place.declare("".join(well(name) for name in names))
     await startup("test")
     async with watching(place):
-        docker("kill", *(place.container(name) for name in names))
+        docker_command("kill", *(place.container(name) for name in names))
         with place.stores() as stores:
             await until(lambda: bool(stores.tickets.find(environment="test")))
             (ticket,) = stores.tickets.find(environment="test")
@@ -274,7 +270,7 @@ async def test_the_third_that_is_killed_within_a_minute_is_recovered_like_the_ot
                 return sum(bool(one.success) for one in stores.recoveries.find(environment="test"))
 
             for number, name in enumerate(names, start=1):
-                docker("kill", place.container(name))
+                docker_command("kill", place.container(name))
                 # Longer than this it was left alone, since the others had ended shortly before.
                 await until(lambda number=number: healed() == number)  # type: ignore[misc]
             assert stores.tickets.find(environment="test") == []
@@ -286,7 +282,7 @@ async def test_the_third_that_is_killed_within_a_minute_is_recovered_like_the_ot
 async def test_a_failure_before_the_watch_began_is_found(place: Place) -> None:
     place.declare(PAIR)
     await startup("test")
-    docker("kill", place.container("base"))
+    docker_command("kill", place.container("base"))
     async with watching(place):
         with place.stores() as stores:
             await until(lambda: any(one.success for one in stores.recoveries.find(environment="test")))

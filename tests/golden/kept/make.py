@@ -33,6 +33,7 @@ from prefect.utilities.importtools import import_object
 
 from tasks.runtime.plain_tasks import without_task_runs
 from tasks.runtime.stores import open_stores
+from tests.support.docker_command import docker_command
 from tests.support.killed_flow import killed_flow
 from tests.support.prefect_server import own_server
 from tests.support.projects import remove_project
@@ -108,8 +109,8 @@ class KeptApplication:
         """What of each container a test needs to make one like it."""
         label = "{{index .Config.Labels %s}}"
         words = " ".join(("{{.Id}} {{.State.Running}}", label % '"com.docker.compose.service"', label % '"version"'))
-        listed = docker("ps", "-aq", "--filter", f"label=com.docker.compose.project={self.project}").split()
-        rows = (docker("inspect", "-f", words, container).split() for container in listed)
+        listed = docker_command("ps", "-aq", "--filter", f"label=com.docker.compose.project={self.project}").split()
+        rows = (docker_command("inspect", "-f", words, container).split() for container in listed)
         return [
             {"id": container, "running": running == "true", "service": service, "version": version}
             for container, running, service, version in rows
@@ -119,10 +120,6 @@ class KeptApplication:
         """Take it off the engine."""
         remove_project(self.project)
         subprocess.run(["docker", "volume", "rm", "-f", f"{self.project}_files"], capture_output=True, check=False)
-
-
-def docker(*words: str) -> str:
-    return subprocess.run(["docker", *words], capture_output=True, text=True, check=True).stdout
 
 
 async def run_flow(name: str, parameters: dict[str, object]) -> State[Any]:
@@ -139,7 +136,7 @@ def live(shop: KeptApplication) -> None:
     """Let the shop have its life."""
     shop.declare("1")
     shop.run("startup")
-    docker("exec", f"{shop.project}-base-1", "sh", "-c", "echo first >/srv/files/word")
+    docker_command("exec", f"{shop.project}-base-1", "sh", "-c", "echo first >/srv/files/word")
     shop.declare("2")
     shop.run("update")
     shop.run("snapshot")
@@ -147,7 +144,7 @@ def live(shop: KeptApplication) -> None:
     shop.run("update", fails=True)
     shop.declare("2")
     shop.run("restart", services=["web"])
-    docker("kill", f"{shop.project}-web-1")
+    docker_command("kill", f"{shop.project}-web-1")
     shop.run("collection")
     shop.run("restore", confirmed=True)
     shop.run("rollback")
@@ -162,7 +159,7 @@ def interrupt(application: KeptApplication) -> None:
     if name != "start":
         application.run("startup")
     if name in ("rollback", "restoring", SAVED):
-        docker("exec", f"{application.project}-base-1", "sh", "-c", "echo first >/srv/files/word")
+        docker_command("exec", f"{application.project}-base-1", "sh", "-c", "echo first >/srv/files/word")
         application.run("snapshot")
         application.declare("2")
         application.run("update")
@@ -184,7 +181,7 @@ def main() -> None:
             for application in applications:
                 (live if application.name == "shop" else interrupt)(application)
         there = {application.name: application.containers() for application in applications}
-        image = docker("image", "inspect", "-f", "{{.Id}}", IMAGE).strip()
+        image = docker_command("image", "inspect", "-f", "{{.Id}}", IMAGE).strip()
         (folder / "containers.json").write_text(json.dumps({"image": image, "containers": there}, indent=1))
     finally:
         for application in applications:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -18,6 +17,7 @@ from models.adoption import ServiceProposal
 from models.environments import TcpProbe
 from models.failures import EnvironmentFileError, NotFoundError
 from tests.integration.adapters.conftest import IMAGE, ComposeProject
+from tests.support.docker_command import docker_command
 
 pytestmark = pytest.mark.engine
 Make = Callable[..., ComposeProject]
@@ -79,12 +79,12 @@ def test_tries_what_it_proposes_on_what_runs(make_project: Make, engine: DockerE
 
 def test_says_that_compose_did_not_make_a_container(engine: DockerEngine) -> None:
     name = f"roas-test-{secrets.token_hex(4)}"
-    subprocess.run(["docker", "create", "--name", name, IMAGE, "true"], check=True, capture_output=True)
+    docker_command("create", "--name", name, IMAGE, "true")
     try:
         with pytest.raises(NotFoundError, match="was not made by Compose"):
             running_application(name, engine)
     finally:
-        subprocess.run(["docker", "rm", name], check=True, capture_output=True)
+        docker_command("rm", name)
 
 
 def test_says_that_there_is_no_such_project(engine: DockerEngine) -> None:

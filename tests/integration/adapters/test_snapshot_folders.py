@@ -25,6 +25,7 @@ from adapters.snapshots.streams import Limit
 from core.runtime.broker_policy import examine, make_policy
 from models.failures import RequestRefusedError, SnapshotError
 from models.snapshots import FilesData
+from tests.support.docker_command import docker_command
 from tests.support.restic_repository import PASSWORD, copy_repository
 
 pytestmark = [
@@ -41,9 +42,9 @@ DATA = FilesData(kind="files", volume="files")
 @pytest.fixture
 def volume() -> Iterator[str]:
     name = f"roas-test-folder-{secrets.token_hex(4)}"
-    subprocess.run(["docker", "volume", "create", name], check=True, capture_output=True)
+    docker_command("volume", "create", name)
     yield name
-    subprocess.run(["docker", "volume", "rm", "-f", name], check=True, capture_output=True)
+    docker_command("volume", "rm", "-f", name)
 
 
 def client(folder: Path, variables: dict[str, str]) -> PartClient:
@@ -134,7 +135,7 @@ def test_files_are_read_by_a_container_that_mounts_them_where_no_other_may_be_ma
         with pytest.raises(SnapshotError, match="cannot be saved behind the engine broker"):
             behind.save(DATA, PartPlace(container="", image=IMAGE, source=volume), "s-2")
     finally:
-        subprocess.run(["docker", "rm", "-f", container], check=True, capture_output=True)
+        docker_command("rm", "-f", container)
 
 
 def test_containers_that_a_killed_process_left_are_removed(tmp_path: Path) -> None:
@@ -165,7 +166,7 @@ def test_the_broker_allows_a_copy_of_a_container_for_a_rehearsal(volume: str) ->
     try:
         inspected = subprocess.run(["docker", "inspect", container], check=True, capture_output=True, text=True)
     finally:
-        subprocess.run(["docker", "rm", "-fv", container], check=True, capture_output=True)
+        docker_command("rm", "-fv", container)
 
     body = scratch_body(json.loads(inspected.stdout)[0], ("com.roas.snapshot", "rehearsal-s-1"))
 
@@ -205,12 +206,12 @@ def test_an_empty_volume_is_saved_and_comes_back(volume: str, tmp_path: Path) ->
 def test_a_volume_that_mounts_another_file_system_is_not_read_by_its_folder(tmp_path: Path) -> None:
     name = f"roas-test-folder-{secrets.token_hex(4)}"
     options = ("--opt", "type=tmpfs", "--opt", "device=tmpfs")
-    subprocess.run(["docker", "volume", "create", *options, name], check=True, capture_output=True)
+    docker_command("volume", "create", *options, name)
     try:
         assert client(tmp_path, LOCAL).containers.folder_of(name) is None
         assert client(tmp_path, LOCAL).containers.folder_of("/srv") is None
     finally:
-        subprocess.run(["docker", "volume", "rm", "-f", name], check=True, capture_output=True)
+        docker_command("volume", "rm", "-f", name)
 
 
 def test_all_that_a_snapshot_paused_goes_on_also_where_the_snapshot_is_cancelled(
@@ -263,7 +264,7 @@ def sleepers() -> Iterator[tuple[str, ...]]:
     run = ["docker", "run", "-d", "--rm", "--init", "--network", "none", IMAGE, "sleep", "600"]
     started = [subprocess.run(run, check=True, capture_output=True, text=True).stdout.strip() for _ in range(2)]
     yield tuple(started)
-    subprocess.run(["docker", "rm", "-f", *started], check=True, capture_output=True)
+    docker_command("rm", "-f", *started)
 
 
 def state_of(container: str) -> str:
