@@ -27,7 +27,7 @@ from adapters.compose.traits import recognise_programs, service_traits
 from adapters.compose.variables import plain_env_files, variables_of
 from adapters.git.places import current_checkout
 from adapters.host.private_files import check_regular, read_regular
-from adapters.host.programs import ProgramRun, run_to_end
+from adapters.host.programs import ProgramResult, ProgramRun, run_to_end
 from core.deployment.release import VALUES
 from core.errors.redact import Redactor
 from models.adoption import ServiceTraits
@@ -228,11 +228,11 @@ class ComposeCli:
             beside = (Path(self._folder(), ".env"),)
             _check_files([*(Path(file) for file in files if file != "-"), *(self._environment.env_files or beside)])
         command = [*compose_program(self._variables), *(self._project(files) if on_project else ()), *arguments]
-        exit_code, out, err = _execute(command, self._variables, deadline, rendered, arguments[0])
-        if exit_code != 0:
+        done = _execute(command, self._variables, deadline, rendered, arguments[0])
+        if done.code != 0:
             what = f"docker compose {arguments[0]} of {self._files()}"
-            raise compose_failure(what, out, err, engine=self._environment.engine, redactor=self._redactor())
-        return out, err
+            raise compose_failure(what, done, engine=self._environment.engine, redactor=self._redactor())
+        return done.out, done.err
 
     def _redactor(self) -> Redactor:
         return Redactor(concealed_values(self._environment) | self._concealed)
@@ -260,8 +260,8 @@ class ComposeCli:
 
 def _execute(
     command: Sequence[str], variables: Mapping[str, str], deadline: timedelta, stdin: str | None, subcommand: str
-) -> tuple[int, str, str]:
-    """Run a command with input; its exit code and both outputs."""
+) -> ProgramResult:
+    """Run a command with input; its code is that of a command that ended by itself."""
     program = ProgramRun(
         words=command,
         variables={"PATH": os.defpath, **variables},
@@ -280,7 +280,7 @@ def _execute(
             f"docker compose {subcommand} did not end within {deadline.total_seconds():g} s.",
             advice="Is the engine busy, or is an image being fetched or built slowly?",
         )
-    return result.code, result.out, result.err
+    return result
 
 
 def _check_checkout(environment: Environment) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from adapters.host.programs import ProgramResult
+from core.common.exit_codes import MORE_MEMORY
 from core.common.safe_text import printable
 from core.errors.redact import Redactor
 from models.failures import ComposeError, EnginePermissionError, EngineUnreachableError, RoasError
@@ -44,11 +46,13 @@ _ADVICE = (
         "Compare that field with the Compose file format.",
     ),
 )
+_KILLED = re.compile(r"\b137\b|\bkilled\b", re.IGNORECASE)
 _LOGGED = re.compile(r'time="[^"]*" level=(?P<level>\w+) msg=(?P<message>".*?(?<!\\)"|\S+)')
 
 
-def compose_failure(command: str, out: str, err: str, *, engine: str, redactor: Redactor) -> RoasError:
+def compose_failure(command: str, done: ProgramResult, *, engine: str, redactor: Redactor) -> RoasError:
     """Turn the output of a failed Compose command into an error, redacted; `engine` is the engine's address."""
+    out, err = done.out, done.err
     message = redactor.text(_error_message(printable(err or out)))
     if re.search(r"cannot connect to the docker daemon|error during connect", message, re.IGNORECASE):
         return EngineUnreachableError(engine)
@@ -62,7 +66,12 @@ def compose_failure(command: str, out: str, err: str, *, engine: str, redactor: 
     if "failed to solve: process" in message:
         # The step that failed says why on the other stream, where Compose shows the build's progress.
         message = f"{message}; its last output: {redactor.text(_last_of_build(printable(out)))}"
+    if done.memory_ran_out and (not advice or _KILLED.search(message)):
+        # Through the docker command it is a plugin, whose end docker itself does not explain.
+        message, advice = f"{message}; the kernel killed a process meanwhile, since memory ran out", MORE_MEMORY
     output = redactor.text(printable("\n".join(filter(None, (out.strip(), err.strip())))))
+    if done.code is not None and done.code < 0:
+        return ComposeError(f"{command} {done.ending}.", advice=advice, output=output)
     return ComposeError(f"{command} failed: {message}", advice=advice, output=output)
 
 

@@ -46,5 +46,5 @@ async def _judge(policy: GatePolicy, stdin: bytes, folder: Path) -> PolicyAnswer
         return PolicyAnswer(met=None, reason=reason)
     output = shorten(result.out) or shorten(result.err)
     if result.code < 0:
-        return PolicyAnswer(met=None, reason=f"{words[0]} was killed by signal {-result.code}")
-    return PolicyAnswer(met=result.code == 0, reason=output or f"{words[0]} ended with code {result.code}")
+        return PolicyAnswer(met=None, reason=f"{words[0]} {result.ending}")
+    return PolicyAnswer(met=result.code == 0, reason=output or f"{words[0]} {result.ending}")

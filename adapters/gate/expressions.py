@@ -52,6 +52,6 @@ async def judge_expressions(policies: Sequence[GatePolicy], document: Mapping[st
             continue
         name, services = answer.pop("policy"), tuple(answer.pop("services", ()))
         answers[name] = PolicyAnswer(**answer, services=services)
-    how = "took too long" if result.code is None else f"ended with code {result.code}"
+    how = "took too long" if result.code is None else result.ending
     no_answer = PolicyAnswer(met=None, reason=f"the process that judges expressions {how}")
     return {policy.name: no_answer for policy in expression_policies} | answers

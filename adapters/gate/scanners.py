@@ -63,7 +63,7 @@ class ImageScanner:
         if result.is_cut:
             raise ScanFailedError(f"{self.program} printed more than {_REPORT_BYTES // 2**20} MiB")
         if result.code not in _ENDED_WELL:
-            raise ScanFailedError(f"{self.program} ended with code {result.code}: {_words_of(result.err)}")
+            raise ScanFailedError(f"{self.program} {result.ending}: {_words_of(result.err)}")
         try:
             findings = _READERS[self.program](json.loads(result.out))
         except (ValueError, RecursionError) as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from adapters.host.private_files import make_private_folder, write_private
 from adapters.host.programs import ProgramRun, run_to_end
+from core.common.exit_codes import MORE_MEMORY
 from models.failures import SourceError
 from models.sources import GitSource, is_local, is_ssh
 
@@ -218,6 +219,9 @@ def _execute(program: ProgramRun) -> GitResult:
             f"git {_subcommand(program.words)} did not end within {program.limit_seconds:g} s;",
             advice="is the repository very large, or its server slow?",
         )
+    if done.code < 0:
+        advice = MORE_MEMORY if done.memory_ran_out else "try again."
+        raise SourceError(f"git {_subcommand(program.words)} {done.ending};", advice=advice)
     return GitResult(exit_code=done.code, out=done.output, err=done.err)
 
 

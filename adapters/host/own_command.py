@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
+from adapters.host.oom_score import spare_as_before
+
 ENTRY = (sys.executable, "-P", "-m", "cli.entry")
 """Runs a module or function of Python, named behind it: in the warm process, or else in a process of its own."""
 
@@ -87,6 +89,7 @@ def begin_own_command(
         pass_fds=tuple(descriptors),
         start_new_session=True,
     )
+    spare_as_before(process.pid)
     return BegunCommand(process, output)
 
 

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 
+from core.common.exit_codes import describe_end
+
 _PART = 65_536
 _ENDS_WITHIN_SECONDS = 1.0
 """How long a child that left the group may keep an output open after the program has ended."""
@@ -36,6 +38,8 @@ class ProgramResult:
     output: bytes = field(default=b"", repr=False)
     errors: bytes = field(default=b"", repr=False)
     is_cut: bool = False
+    memory_ran_out: bool = False
+    """Whether the kernel killed a process of this machine for want of memory while it ran."""
 
     @property
     def out(self) -> str:
@@ -46,6 +50,12 @@ class ProgramResult:
     def err(self) -> str:
         """Standard error; bytes that are not UTF-8 become U+FFFD."""
         return self.errors.decode(errors="replace")
+
+    @property
+    def ending(self) -> str:
+        """How it ended, as a clause."""
+        assert self.code is not None  # noqa: S101 - the caller knows what its limit means
+        return describe_end(self.code, memory_ran_out=self.memory_ran_out)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +91,7 @@ def run_to_end(program: ProgramRun, stop: int | None = None) -> ProgramResult:
         KeyError: There is no such user.
     """
     group = None if program.user is None else pwd.getpwnam(program.user).pw_gid
+    kills = kills_for_memory()
     with _file_of(program.given) as stdin, _pipe() as (out_end, out), _pipe() as (err_end, err):
         process = subprocess.Popen(
             list(program.words),
@@ -109,8 +120,21 @@ def run_to_end(program: ProgramRun, stop: int | None = None) -> ProgramResult:
             process.wait()
     code = process.returncode if ended else None
     return ProgramResult(
-        code=code, output=bytes(outputs[0].data), errors=bytes(outputs[1].data), is_cut=outputs[0].is_cut
+        code=code,
+        output=bytes(outputs[0].data),
+        errors=bytes(outputs[1].data),
+        is_cut=outputs[0].is_cut,
+        memory_ran_out=kills_for_memory() > kills,
     )
+
+
+def kills_for_memory() -> int:
+    """How many processes the kernel has killed for want of memory since it started; 0 where it does not say."""
+    with suppress(OSError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
 
 
 async def run_beside(program: ProgramRun) -> ProgramResult:

@@ -68,7 +68,7 @@ def run_script(script: Path, variables: Mapping[str, str], *, limit: timedelta, 
             f"Recovery script {script.name} did not end within {limit.total_seconds():.0f} s: {output}"
         )
     if result.code:
-        raise ScriptFailedError(f"Recovery script {script.name} ended with code {result.code}: {output}")
+        raise ScriptFailedError(f"Recovery script {script.name} {result.ending}: {output}")
     return output
 
 

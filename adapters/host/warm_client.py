@@ -252,7 +252,7 @@ def identity() -> str:
         encoding,
         f"{flags} {sys.warnoptions}",
     ]
-    lines += [f"{limits} {os.nice(0)} {os.sched_getscheduler(0)}", _read("cgroup"), _read("oom_score_adj")]
+    lines += [f"{limits} {os.nice(0)} {os.sched_getscheduler(0)}", _read("cgroup")]
     lines += [_read("loginuid"), _read("sessionid")]
     lines += [line for line in _read("status").splitlines() if line.startswith(_STATUS_LINES)]
     lines += [os.readlink(f"/proc/self/ns/{name}") for name in _NAMESPACES]  # noqa: PTH115 - as above
@@ -362,6 +362,7 @@ def _send_request(connection: socket.socket, program: str, common: str) -> None:
             "path": sys.path,
             "limits": [resource.getrlimit(number) for number in limit_numbers()],
             "processors": sorted(os.sched_getaffinity(0)),
+            "oom_score": _read("oom_score_adj").strip(),
             "ignored": ignored,
             "blocked": [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())],
             "streams": [_text_layer(stream) for stream in (sys.stdin, sys.stdout, sys.stderr)],

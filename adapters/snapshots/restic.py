@@ -238,6 +238,8 @@ def repository_failure(address: str, doing: str, ended: Ended) -> SnapshotError:
             f"Another process uses the repository of snapshots {address};",
             advice="wait for it to end; `restic unlock` removes the lock of one on a machine that is gone.",
         )
+    if ended.was_killed and (ended.memory_ran_out or not ended.error.strip()):
+        return SnapshotError(f"restic could not {doing} {address}: it {ended.ending}.", advice=ended.advice)
     message = f"restic could not {doing} {address}: {last_words(ended.error)}."
     if _DAMAGED.search(ended.error):
         advice = f"The repository is damaged: `restic --repo {address} check --read-data` says where."

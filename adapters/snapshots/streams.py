@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO, Protocol
 
+from adapters.host.programs import kills_for_memory
+from core.common.exit_codes import MORE_MEMORY, describe_end
 from models.failures import SnapshotError
 
 _CHUNK = 1024 * 1024
@@ -23,6 +25,8 @@ _STDERR_BYTES = 16 * 1024
 _OUTPUT_BYTES = 8 * 1024 * 1024
 _LOOK_EVERY_SECONDS = 0.2
 _ENDS_WITHIN_SECONDS = 5.0
+_KILLED_INSIDE = 128 + signal.SIGKILL
+"""The exit code of `docker exec` whose program in the container was killed."""
 _LAST_WORDS = (b'"message_type":"exit_error"', b"no space left on device")
 """In what restic prints before it ends with a failure; where its disk is full, sometimes the second alone."""
 
@@ -48,6 +52,23 @@ class Ended:
     exit_code: int
     error: str
     output: str = ""
+    memory_ran_out: bool = False
+    """Whether the kernel killed a process of this machine for want of memory while it ran."""
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether another one ended it, or the kernel did so in a container."""
+        return self.exit_code < 0 or (self.memory_ran_out and self.exit_code == _KILLED_INSIDE)
+
+    @property
+    def ending(self) -> str:
+        """How it ended, as a clause."""
+        return describe_end(self.exit_code, memory_ran_out=self.memory_ran_out)
+
+    @property
+    def advice(self) -> str:
+        """What to do where it was killed for want of memory."""
+        return MORE_MEMORY if self.memory_ran_out else ""
 
     def check(self, command: Command) -> None:
         """Raise StreamFailedError where it failed."""
@@ -62,7 +83,10 @@ class StreamFailedError(SnapshotError):
         """Name the program and its last words."""
         lines = [line.strip() for line in ended.error.splitlines() if line.strip()]
         words = f": {lines[-1].rstrip('.')}" if lines else ""
-        super().__init__(f"{command.what} failed with exit code {ended.exit_code}{words}.")
+        if ended.was_killed:
+            super().__init__(f"{command.what} {ended.ending}{words}.", advice=ended.advice)
+        else:
+            super().__init__(f"{command.what} failed with exit code {ended.exit_code}{words}.")
         self.command = command
         self.ended = ended
 
@@ -295,7 +319,7 @@ class _Program:
             )
         except FileNotFoundError as error:
             raise missing_program(command.arguments[0]) from error
-        self._command, self._limit = command, limit
+        self._command, self._limit, self._kills = command, limit, kills_for_memory()
         self._ends_at: float | None = None
         self.stdout = self._process.stdout
         self._errors = _Tail(self._process.stderr, _STDERR_BYTES)
@@ -317,7 +341,12 @@ class _Program:
         if reached := self._limit.end_reason():
             advice = "" if "cancelled" in reached else "data.timeout_seconds of the environment allows more."
             raise SnapshotError(f"{self._command.what} {reached}.", advice=advice)
-        return Ended(exit_code=exit_code, error=self._errors.text(), output=output.text() if output else "")
+        return Ended(
+            exit_code=exit_code,
+            error=self._errors.text(),
+            output=output.text() if output else "",
+            memory_ran_out=kills_for_memory() > self._kills,
+        )
 
     def hangs(self) -> bool:
         """Whether it said some time ago why it ends, and has not ended.

@@ -1,6 +1,8 @@
-"""Describe how a container ended."""
+"""Describe how a container ended, or a program of this machine."""
 
 from __future__ import annotations
+
+import signal
 
 from models.containers import ContainerState
 
@@ -13,7 +15,9 @@ _EXIT_CODES = {
     139: "it crashed with a segmentation fault",
     143: "terminated by SIGTERM, as a stop asks for",
 }
-
+_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+MORE_MEMORY = "Give this machine more memory, or end what uses much of it, and try again."
+"""What to do where the kernel killed a program for want of memory."""
 
 LEFT_THE_FOREGROUND = (
     "exit code 0, as a program does that goes into the background: a container ends with its main process"
@@ -30,3 +34,18 @@ def describe_exit(container_state: ContainerState) -> str:
     elif code in _EXIT_CODES:
         words += f", {_EXIT_CODES[code]}"
     return f"{words}: {container_state.error}" if container_state.error else words
+
+
+def describe_end(code: int, *, memory_ran_out: bool) -> str:
+    """How a program of this machine ended, as a clause; a negative code is the signal that ended it, as Python has it.
+
+    `memory_ran_out`: the kernel killed a process for want of memory meanwhile.
+    """
+    if memory_ran_out and code in _KILLED:
+        return "was killed by the kernel, since memory ran out"
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"

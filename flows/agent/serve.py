@@ -6,6 +6,7 @@ import asyncio
 import os
 import shlex
 import signal
+import socket
 import sys
 import threading
 import time
@@ -93,7 +94,7 @@ def serve_all(settings: Settings) -> None:
             _reconcile()
             if warm is not None:
                 warm.wait()
-            _serve_deployments(names, server, credentials, warm)
+            _serve_deployments(names, server, listening, credentials, warm)
         finally:
             remove_profile(credentials)
     # A warm process ends by itself, a moment later.
@@ -121,13 +122,17 @@ def _reconcile() -> None:
 
 
 def _serve_deployments(
-    names: tuple[str, ...], server: ServerProcess, credentials: ServerCredentials, warm: WarmKeeper | None
+    names: tuple[str, ...],
+    server: ServerProcess,
+    listening: socket.socket,
+    credentials: ServerCredentials,
+    warm: WarmKeeper | None,
 ) -> None:
     from prefect.exceptions import TerminationSignal
     from prefect.runner import Runner
 
+    from flows.agent.kept_processes import keep_agent, keep_server
     from flows.agent.new_environments import serve_new_environments
-    from flows.agent.served_agent import keep_agent
     from flows.common.server_outages import keep_asking_the_server
     from flows.server.automations import declare_automations
     from flows.server.deployments import deployments_of
@@ -163,6 +168,7 @@ def _serve_deployments(
                 await runner.aadd_deployment(deployment)
 
         beside = [
+            asyncio.create_task(keep_server(server, listening)),
             asyncio.create_task(keep_agent()),
             asyncio.create_task(keep_giving_back()),
             asyncio.create_task(serve_new_environments(set(names), serve)),

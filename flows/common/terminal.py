@@ -18,7 +18,16 @@ from core.common.safe_text import printable
 
 _began = time.monotonic()
 _caller: int | None = None
-_OF_THE_ENGINE = ("prefect", "prefect.flow_runs", "prefect.task_runs", "APILogWorker", "EventsWorker")
+_SENT_WITHIN_SECONDS = 5
+_OF_THE_ENGINE = (
+    "prefect",
+    "prefect.flow_runs",
+    "prefect.task_runs",
+    "prefect.events.clients",
+    "prefect._internal.concurrency",
+    "APILogWorker",
+    "EventsWorker",
+)
 
 
 def restart_clock(caller: int) -> None:
@@ -67,13 +76,29 @@ def narrate(sentence: str, colour: str | None = None) -> None:
 def send_log() -> None:
     """Wait until the engine's API has every line of the log and every event; its server may end right after.
 
-    A process that ends with events left would try for minutes to send them to a server that is gone.
+    What is not sent by then is dropped: the end of the process would try each event for seconds, one after the other,
+    at a server that is gone.
     """
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
-    APILogWorker.drain_all(timeout=5)
-    EventsWorker.drain_all(timeout=5)
+    with suppress(AttributeError):
+        workers: tuple[Any, ...] = tuple(EventsWorker._instances.values())  # type: ignore[misc]
+        EventsWorker.drain_all(timeout=_SENT_WITHIN_SECONDS)
+        APILogWorker.drain_all(timeout=_SENT_WITHIN_SECONDS)
+        for worker in workers:
+            _drop_unsent(worker)
+
+
+def _drop_unsent(worker: Any) -> None:
+    """Prefect has no way to do this; its own classes are read only as long as they have what is needed."""
+    if worker._done_event is None or worker._done_event.is_set():
+        return
+    for name in ("prefect._internal.concurrency", "prefect.events.clients"):
+        logging.getLogger(name).disabled = True
+    with worker._queue.mutex:
+        worker._queue.queue.clear()
+    worker._queue.put_nowait(None)
 
 
 @contextmanager
@@ -83,6 +108,8 @@ def speak_plainly(*, quiet: bool = False, level: int = logging.INFO) -> Iterator
     The engine's log of every task run is on its server, where the UI shows it.
     """
     ours = _Narrator(level=level)
+    # A line that cannot be sent or printed must not show its traceback among ours (logging.raiseExceptions).
+    logging.raiseExceptions = False
     log = logging.getLogger("roas")
     log.setLevel(logging.INFO)
     if not quiet:

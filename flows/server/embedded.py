@@ -17,21 +17,25 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 from adapters.host.listeners import listening_users
 from adapters.host.private_files import FILE_MODE
+from adapters.host.programs import kills_for_memory
 from adapters.host.warm_client import is_switched_on
 from adapters.server.credentials import ServerCredentials, encryption_key, server_credentials
 from adapters.server.made_database import DATABASE_ELSEWHERE
 from adapters.server.membership import reach_control_plane, read_membership
+from core.common.exit_codes import MORE_MEMORY, describe_end
 from flows.common.terminal import echo
 from flows.server.shared_server import IDLE_SECONDS, shared_server, stamp_of
 from models.failures import RoasError
@@ -58,12 +62,35 @@ ANSWERS_WITHIN = timedelta(seconds=30)
 """A server of another process either answers by then, or is away."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class ServerProcess:
-    """A Prefect API server that this process started."""
+    """A Prefect API server that this process started; its process is another one after `start`."""
 
     url: str
-    process: subprocess.Popen[bytes]
+    _begin: Callable[[], subprocess.Popen[bytes]]
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.process = self._begin()
+
+    def start_anew(self) -> None:
+        """Start it at its place, after its process has ended.
+
+        Raises:
+            OSError: It cannot be started.
+        """
+        _close_input(self.process)
+        self.process = self._begin()
+
+    def end(self) -> None:
+        """Ask it to end, and kill it where it does not."""
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=_SERVER_ENDS_WITHIN_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        _close_input(self.process)
 
 
 _ROOT = 0
@@ -112,7 +139,7 @@ def prefect_api(settings: Settings) -> Iterator[timedelta]:
         return
     if is_switched_on():
         stamp = stamp_of(_environment_of_a_command(credentials, 0))
-        with shared_server(credentials.home, stamp, lambda: _leave_server(credentials)) as port:
+        with shared_server(credentials.home, stamp, partial(_leave_server, credentials)) as port:
             if port is not None:
                 os.environ |= client_environment(credentials, f"http://127.0.0.1:{port}/api")
                 yield START_WITHIN
@@ -150,7 +177,7 @@ def wait_for_api(within: timedelta = START_WITHIN, server: subprocess.Popen[byte
         RoasError: It did not answer in time, does not let us in, or its process ended.
     """
     url = os.environ["PREFECT_API_URL"]
-    deadline = time.monotonic() + within.total_seconds()
+    deadline, kills = time.monotonic() + within.total_seconds(), kills_for_memory()
     while (status := _status(url)) != HTTPStatus.OK:
         if status == HTTPStatus.UNAUTHORIZED:
             raise RoasError(
@@ -158,15 +185,35 @@ def wait_for_api(within: timedelta = START_WITHIN, server: subprocess.Popen[byte
                 advice="set PREFECT_API_AUTH_STRING to that server's auth string.",
             )
         if server is not None and server.poll() is not None:
-            raise RoasError(
-                f"The Prefect server ended at once, with exit code {server.returncode};",
-                advice=f"see {current_settings().prefect_home / 'server.log'}.",
-            )
+            ending = describe_end(server.returncode, memory_ran_out=kills_for_memory() > kills)
+            raise _ended_too_soon(ending, memory_ran_out=kills_for_memory() > kills)
+        if server is None and within >= START_WITHIN and not _listens(url):
+            raise _ended_too_soon("ended", memory_ran_out=kills_for_memory() > kills)
         if time.monotonic() > deadline:
             raise RoasError(
                 f"Prefect API at {url} did not answer;", advice="does the server run, and does PREFECT_API_URL name it?"
             )
         time.sleep(0.05)
+
+
+def _ended_too_soon(ending: str, *, memory_ran_out: bool) -> RoasError:
+    log = current_settings().prefect_home / "server.log"
+    return RoasError(
+        f"The Prefect server {ending} before it answered;",
+        advice=f"memory of this machine ran out. {MORE_MEMORY}" if memory_ran_out else f"see {log}.",
+    )
+
+
+def _listens(url: str) -> bool:
+    """Whether anything takes connections there: a server of ours listens before it has started."""
+    parts = urlsplit(url)
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=_ANSWERS_SECONDS):
+            return True
+    except ConnectionRefusedError:
+        return False
+    except OSError:
+        return True
 
 
 def listener_is_ours(port: int) -> bool:
@@ -268,6 +315,8 @@ def listening_socket(port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(port != 0))
         listening.bind(("127.0.0.1", port))
         listening.listen(128)
+        # Its connections may linger after its server was killed, and the next one takes the same port.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     except OSError:
         listening.close()
         raise
@@ -278,38 +327,42 @@ def listening_socket(port: int) -> socket.socket:
 def api_server(credentials: ServerCredentials, listening: socket.socket, *, with_ui: bool) -> Iterator[ServerProcess]:
     """Run a Prefect API server in a process of its own until the end of the block; it ends with this process, too.
 
-    Without the UI it also has no background services but those of a server for a moment.
+    Without the UI it also has no background services but those of a server for a moment, and it alone listens: its port
+    is free as soon as it has ended. With the UI it can be started anew, and no other program can take its port
+    meanwhile, and with it the password that clients send there; they wait.
 
     Raises:
         RoasError: The key of its encrypted blocks can be neither read nor moved.
     """
     port = listening.getsockname()[1]
     environment = server_environment(credentials, port) if with_ui else _environment_of_a_command(credentials, port)
-    with _private_log(credentials.home / "server.log") as server_log:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "flows.server.server_process", str(listening.fileno())],
-            env=environment | _NO_LOG_OF_ITS_OWN,
-            pass_fds=[listening.fileno()],
-            # It ends when this pipe does, also where this process is killed.
-            stdin=subprocess.PIPE,
-            stdout=server_log,
-            stderr=server_log,
-            # Ctrl-C in a terminal goes to a whole group, and an interrupted operation still has to record its end.
-            start_new_session=True,
-        )
-    # From here on the server alone listens: the port is free as soon as it has ended.
-    listening.close()
+
+    def begin() -> subprocess.Popen[bytes]:
+        with _private_log(credentials.home / "server.log") as server_log:
+            return subprocess.Popen(
+                [sys.executable, "-P", "-m", "flows.server.server_process", str(listening.fileno())],
+                env=environment | _NO_LOG_OF_ITS_OWN,
+                pass_fds=[listening.fileno()],
+                # It ends when this pipe does, also where this process is killed.
+                stdin=subprocess.PIPE,
+                stdout=server_log,
+                stderr=server_log,
+                # Ctrl-C in a terminal goes to a whole group, and an interrupted operation still has to record its end.
+                start_new_session=True,
+            )
+
+    server = ServerProcess(f"http://127.0.0.1:{port}/api", begin)
+    if not with_ui:
+        listening.close()
     try:
-        yield ServerProcess(url=f"http://127.0.0.1:{port}/api", process=process)
+        yield server
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=_SERVER_ENDS_WITHIN_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        assert process.stdin is not None  # noqa: S101 - it was asked for above
-        process.stdin.close()
+        server.end()
+
+
+def _close_input(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None  # noqa: S101 - it was asked for where it began
+    process.stdin.close()
 
 
 def _environment_of_a_command(credentials: ServerCredentials, port: int) -> dict[str, str]:
@@ -318,9 +371,9 @@ def _environment_of_a_command(credentials: ServerCredentials, port: int) -> dict
     return server_environment(credentials, port) | less
 
 
-def _leave_server(credentials: ServerCredentials) -> tuple[int, int]:
+def _leave_server(credentials: ServerCredentials, port: int) -> tuple[int, int]:
     """Start a server that outlives this process, and ends when no command uses it any more; its port and process."""
-    with listening_socket(0) as listening, _private_log(credentials.home / "server.log") as log:
+    with listening_socket(port) as listening, _private_log(credentials.home / "server.log") as log:
         port = listening.getsockname()[1]
         module = ["-P", "-m", "flows.server.server_process", "3", str(credentials.home), str(IDLE_SECONDS)]
         process = os.posix_spawn(

@@ -24,6 +24,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from adapters.host.oom_score import end_before_others
 from adapters.host.warm_client import end_with_parent
 from adapters.server.host_keys import HostKeys
 from adapters.server.made_database import new_database
@@ -219,6 +220,7 @@ def _upgrade_database() -> None:
 def main(words: list[str]) -> None:
     """Serve as the command line says."""
     spare_memory()
+    end_before_others()
     # Imports make a million objects that live on, and no garbage: looking for it took a fifth of the start.
     gc.set_threshold(100_000, 20, 20)
     listening = socket.socket(fileno=int(words[0]))

@@ -55,9 +55,13 @@ class ServerRecord:
         return listening_users(self.port) == {os.geteuid()}
 
 
+Start = Callable[[int], tuple[int, int]]
+"""Starts a server at a port, 0 for any free one; returns its port and process id, or raises OSError."""
+
+
 @contextmanager
-def shared_server(home: Path, stamp: str, start: Callable[[], tuple[int, int]]) -> Iterator[int | None]:
-    """The port of the folder's server during the block; `start` starts one and returns its port and process id.
+def shared_server(home: Path, stamp: str, start: Start) -> Iterator[int | None]:
+    """The port of the folder's server during the block; where it is killed meanwhile, it is started anew there.
 
     None while others use a server that was started with other settings, or by other code.
     """
@@ -70,8 +74,30 @@ def shared_server(home: Path, stamp: str, start: Callable[[], tuple[int, int]]) 
                     yield None
                     return
                 record = None
-            port = record.port if record is not None else _begin(home, stamp, start)
-        yield port
+            if record is None:
+                record = _begin(home, stamp, start, 0)
+        ended = threading.Event()
+        threading.Thread(target=_keep, args=(home, record, start, ended), daemon=True).start()
+        try:
+            yield record.port
+        finally:
+            ended.set()
+
+
+def _keep(home: Path, record: ServerRecord, start: Start, ended: threading.Event) -> None:
+    """Start it anew at its place where it is killed: clients ask there for a minute, and then give up."""
+    while not ended.wait(_CHECKED_EVERY_SECONDS):
+        # It is a child of the command that started it.
+        with suppress(ChildProcessError):
+            os.waitpid(record.process, os.WNOHANG)
+        if record.is_alive:
+            continue
+        with suppress(OSError), _lock_file(home / _STARTING) as starting:
+            fcntl.flock(starting, fcntl.LOCK_EX)
+            present = _read(home)
+            if ended.is_set() or (present is not None and present.port != record.port):
+                return
+            record = present or _begin(home, record.stamp, start, record.port)
 
 
 @contextmanager
@@ -158,11 +184,11 @@ def _watch(home: Path, end: Callable[[], None], idle_seconds: float, settle: Cal
     end()
 
 
-def _begin(home: Path, stamp: str, start: Callable[[], tuple[int, int]]) -> int:
-    port, process = start()
+def _begin(home: Path, stamp: str, start: Start, port: int) -> ServerRecord:
+    port, process = start(port)
     record = ServerRecord(port=port, process=process, process_started=process_started(process) or 0, stamp=stamp)
     write_private(home / _RECORD, json.dumps(asdict(record)).encode())
-    return port
+    return record
 
 
 def _read(home: Path) -> ServerRecord | None:

@@ -17,6 +17,7 @@ import time
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from adapters.host.oom_score import take_score
 from adapters.host.warm_client import ANSWER_BYTES, FORKED, GO, READY, limit_numbers, process_of, run_program
 from flows.common.terminal import restart_clock
 from flows.server.engine_settings import take_settings_over
@@ -73,6 +74,7 @@ def _take_over(request: dict[str, Any], descriptors: list[int]) -> None:
     for limit, values in zip(limit_numbers(), request["limits"], strict=True):
         resource.setrlimit(limit, values)
     os.sched_setaffinity(0, request["processors"])
+    take_score(request["oom_score"])
     os.environb.clear()
     os.environb.update(request["variables"])
     time.tzset()

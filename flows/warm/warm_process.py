@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from adapters.host.oom_score import end_before_others, spare_as_before
 from adapters.host.warm_client import ENDED, SENT_TO_A_JOB, STOPPED, end_with_parent, user_of
 from flows.common.memory import give_back
 from flows.server.engine_settings import prepare_for_forks
@@ -233,6 +234,8 @@ class WarmProcess:
 
     def _be_idle(self) -> None:
         self._ends_at = time.monotonic() + self.idle_seconds
+        if not self._children:
+            end_before_others()
 
     def _timeout(self) -> float | None:
         ends = [child.kill_at for child in self._children.values() if child.kill_at is not None]
@@ -272,6 +275,7 @@ class WarmProcess:
     def _fork(self, connection: socket.socket) -> None:
         reading, writing = os.pipe()
         parent = os.getpid()
+        spare_as_before()
         process = os.fork()
         if process == 0:
             _become_child(parent, (connection.fileno(), writing))

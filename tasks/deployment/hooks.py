@@ -298,7 +298,7 @@ async def _on_this_machine(environment: Environment, order: HookOrder) -> HookOu
         await asyncio.to_thread(kill_marked, marks)
         problem = f"did not end within {hook.timeout_seconds:g} s, and was killed"
         return HookOutcome(exit_code=None, output=_text(result), problem=problem)
-    ending = f"was ended by signal {-result.code}" if result.code < 0 else ""
+    ending = result.ending if result.code < 0 or result.memory_ran_out else ""
     return HookOutcome(exit_code=result.code, output=_text(result), problem=ending)
 
 

@@ -30,6 +30,7 @@ def facts(*_words: str) -> None:
         "limits": {name: resource.getrlimit(getattr(resource, name)) for name in ("RLIMIT_NOFILE", "RLIMIT_CORE")},
         "processors": sorted(os.sched_getaffinity(0)),
         "nice": os.nice(0),
+        "oom_score": _oom_score("self"),
         "signals": {number.name: str(signal.getsignal(number)) for number in SIGNALS},
         "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
         "streams": [
@@ -44,6 +45,15 @@ def facts(*_words: str) -> None:
         "said": sys.stdin.read(),
     }
     print(json.dumps(found, sort_keys=True, indent=1))
+
+
+def oom_score() -> None:
+    """Print which score this process has, and the one that forked it."""
+    print(_oom_score("self"), _oom_score(str(os.getppid())))
+
+
+def _oom_score(process: str) -> str:
+    return Path(f"/proc/{process}/oom_score_adj").read_text().strip()
 
 
 def _folder() -> str:

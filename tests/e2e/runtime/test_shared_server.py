@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ import pytest
 
 from adapters.stores import Stores
 from models.settings import Settings
-from tests.e2e.runtime.conftest import WarmUser, eventually, is_gone
+from tests.e2e.runtime.conftest import ROOT, WarmUser, eventually, is_gone
 from tests.support import patient_http
 from tests.support.ports import free_port
 from tests.support.prefect_server import copy_database
@@ -115,6 +117,26 @@ def test_server_stays_while_a_command_uses_it_and_ends_when_that_is_killed(comma
         eventually(lambda: is_gone(left), "it ends")
 
 
+def test_a_server_that_is_killed_while_a_command_uses_it_is_started_anew_at_its_place(commands: Commands) -> None:
+    with commands.using() as (_, address):
+        left = commands.server()
+        # A connection that it had keeps no other from its port.
+        with httpx.Client() as client:
+            client.get(f"{address}/admin/version")
+            os.kill(left, signal.SIGKILL)
+            eventually(lambda: commands.server() != left, "another one is started")
+        answer = eventually(lambda: _answer(address), "it answers")
+        assert answer == httpx.codes.UNAUTHORIZED
+    assert not is_gone(commands.server())
+
+
+def _answer(address: str) -> int | None:
+    try:
+        return httpx.get(f"{address}/admin/version").status_code
+    except httpx.TransportError:
+        return None
+
+
 def test_server_is_as_closed_as_that_of_roas_serve(commands: Commands) -> None:
     with commands.using() as (_, address):
         user, _, password = (commands.home / "auth_string").read_text().strip().partition(":")
@@ -173,7 +195,7 @@ def test_the_page_of_a_left_server_acts_by_commands_of_the_folder_it_was_left_in
     origin = f"http://{address.host}:{address.port}"
 
     with httpx.Client(base_url=origin, timeout=300, follow_redirects=True) as browser:
-        assert "was never started here" in browser.get(address).text
+        assert "and was never started." in browser.get(address).text
         page = browser.get("/roas/do/pause/shop").text
         form = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', page)) | {"reason": "maintenance"}
         sent = browser.post("/roas/do/pause/shop", data=form, headers={"origin": origin})
@@ -184,3 +206,28 @@ def test_the_page_of_a_left_server_acts_by_commands_of_the_folder_it_was_left_in
     with Stores.open(Settings(data_dir=commands.home.parent)) as stores:
         (pause,) = stores.pauses.active(datetime.now(UTC))
     assert (pause.environment, pause.reason) == ("shop", "maintenance")
+
+
+@pytest.mark.campaign
+def test_events_for_a_server_that_is_gone_do_not_keep_a_command_from_its_end(tmp_path: Path) -> None:
+    program = (
+        "from prefect.events import emit_event\n"
+        "from flows.common.terminal import send_log, speak_plainly\n"
+        "with speak_plainly():\n"
+        "    for number in range(40):\n"
+        "        emit_event('tried', {'prefect.resource.id': f'roas.{number}'})\n"
+        "    send_log()\n"
+    )
+    api = {"PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api", "PREFECT_HOME": str(tmp_path)}
+
+    # Prefect tries each for seven seconds.
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        env=os.environ | api | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=140,
+    )
+
+    assert ended.stderr == ""

@@ -102,6 +102,17 @@ def test_changed_code_is_run_by_a_new_process(user: WarmUser, checkout: Path) ->
     assert user.wait() != old
 
 
+def test_only_a_warm_process_that_runs_nothing_is_ended_before_others_where_memory_runs_out(user: WarmUser) -> None:
+    own = Path("/proc/self/oom_score_adj").read_text().strip()
+    score = Path(f"/proc/{user.leave()}/oom_score_adj")
+
+    assert int(score.read_text()) == min(1000, int(own) + 300)
+    assert user.run("oom_score").stdout.split() == [own, own]
+    eventually(lambda: int(score.read_text()) > int(own), "it runs nothing")
+    expendable = user.run("oom_score", command=["choom", "-n", "600", "--", *PROGRAM])
+    assert expendable.stdout.split() == ["600", own], "a command keeps the score that it was given"
+
+
 @pytest.mark.campaign
 def test_removed_and_new_files_are_changes_too(user: WarmUser, checkout: Path) -> None:
     added = checkout / "core" / "added.py"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -108,6 +109,25 @@ def test_runs_of_serve_are_forked_and_end_with_it(user: WarmUser, tmp_path: Path
         eventually(lambda: is_gone(warm.pid), "the warm process ends")
         assert all(is_gone(one.pid) for one in forked)
         assert not list((user.runtime / "roas").glob("runs-*"))
+
+
+def test_a_killed_server_of_serve_is_started_anew_and_nobody_else_gets_its_port(user: WarmUser, tmp_path: Path) -> None:
+    with _served(user, tmp_path) as serving:
+        (killed,) = serving.started("server_process")
+        assert int(Path(f"/proc/{killed.pid}/oom_score_adj").read_text()) >= 300
+        killed.kill()
+        with socket.socket() as stranger:
+            stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with pytest.raises(OSError, match="in use"):
+                stranger.bind(("127.0.0.1", serving.port))
+        eventually(
+            lambda: "the Prefect server was killed by SIGKILL; it is started anew" in serving.log(), "it is said"
+        )
+        eventually(lambda: [one for one in serving.started("server_process") if one.pid != killed.pid], "it is started")
+
+        assert serving.run("health-check/test")["state_type"] == "COMPLETED", serving.log()
+        serving.process.send_signal(signal.SIGTERM)
+        assert serving.process.wait(timeout=300) == 0
 
 
 @pytest.mark.campaign

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from adapters.host.programs import ProgramResult, ProgramRun, run_to_end
+from tests.support.engines import IMAGE
 
 
 def run(
@@ -148,3 +149,14 @@ def test_no_file_stays_open() -> None:
     with pytest.raises(OSError, match="No such file"):
         run("/nosuch")
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.engine
+def test_a_kill_of_the_kernel_for_want_of_memory_is_told_from_another() -> None:
+    # The whole container is what runs out: the machine has as much as before.
+    limited = ("docker", "run", "--rm", "--memory", "16m", "--memory-swap", "16m", IMAGE)
+    eats = run(*limited, "sh", "-c", "exec tail /dev/zero")
+
+    assert (eats.code, eats.memory_ran_out) == (137, True)
+    assert eats.ending == "was killed by the kernel, since memory ran out"
+    assert run("sh", "-c", "kill -9 $$").ending == "was killed by SIGKILL"

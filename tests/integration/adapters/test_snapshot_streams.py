@@ -12,8 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from adapters.snapshots.restic import ResticRepository, generated_password, readable, restic_problem
-from adapters.snapshots.streams import Command, Limit, StreamFailedError, inspected_stream, read, run, stream
+from adapters.snapshots.restic import (
+    ResticRepository,
+    generated_password,
+    readable,
+    repository_failure,
+    restic_problem,
+)
+from adapters.snapshots.streams import Command, Ended, Limit, StreamFailedError, inspected_stream, read, run, stream
 from core.storage.tar_check import TarCheck
 from models.failures import BadInputError, SnapshotError
 from tests.support.restic_repository import PASSWORD, copy_repository
@@ -244,3 +250,15 @@ def test_an_old_restic_is_named(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(os, "defpath", str(tmp_path))
     assert restic_problem() == problem
+
+
+def test_a_program_that_was_killed_is_said_to_be(repository: ResticRepository) -> None:
+    with pytest.raises(StreamFailedError, match=r"the source was killed by SIGKILL\.$"):
+        stream(command("head -c 500000 /dev/zero; kill -9 $$"), repository.receiver("a", "s-1"), limit())
+    short = Ended(exit_code=-9, error="", memory_ran_out=True)
+
+    failure = repository_failure("/srv/snapshots", "read", short)
+
+    assert failure.what == "restic could not read /srv/snapshots: it was killed by the kernel, since memory ran out."
+    assert failure.advice.startswith("Give this machine more memory")
+    assert repository.entries(limit()) == []

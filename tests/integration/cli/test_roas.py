@@ -18,7 +18,7 @@ import pytest
 from adapters.pattern_files import shipped_set
 from adapters.stores import Stores
 from core.errors.classify import classify
-from flows.server.embedded import prefect_api, wait_for_api
+from flows.server.embedded import START_WITHIN, prefect_api, wait_for_api
 from models.errors import Category, RecordedError
 from models.failures import RoasError
 from models.metrics import Prediction, PredictionOutcome
@@ -107,6 +107,13 @@ def test_a_server_that_is_not_there_is_named_and_not_waited_for_for_ever(monkeyp
         wait_for_api(timeout / 300)
 
     assert timeout <= timedelta(seconds=30)
+
+
+def test_a_server_of_ours_that_has_ended_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
+
+    with pytest.raises(RoasError, match=r"The Prefect server ended before it answered; see \S+server\.log"):
+        wait_for_api(START_WITHIN)
 
 
 def test_what_answers_at_the_address_of_the_server_without_http_is_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
