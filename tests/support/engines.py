@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -37,8 +37,15 @@ class OwnEngine:
     Every method returns once what it asked for is true.
     """
 
-    def __init__(self, folder: Path, addresses: str = _ADDRESSES, inside: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        addresses: str = _ADDRESSES,
+        inside: tuple[str, ...] = (),
+        settings: Mapping[str, object] | None = None,
+    ) -> None:
         self.folder = folder
+        self._settings = settings or {}
         self._addresses = addresses
         self._inside = inside
         self.address = f"unix://{folder}/engine.sock"
@@ -62,7 +69,7 @@ class OwnEngine:
         # A killed engine leaves both behind; the number in the one may be another process by now.
         for left in ("engine.sock", "engine.pid"):
             (self.folder / left).unlink(missing_ok=True)
-        (self.folder / "daemon.json").write_text("{}")
+        (self.folder / "daemon.json").write_text(json.dumps(self._settings))
         if self._inside:
             self._begin()
             self._wait_until_it_answers()
@@ -272,14 +279,16 @@ def engine_of_the_session() -> Iterator[OwnEngine]:
 
 
 @contextmanager
-def engine_for_a_while(*images: str, inside: tuple[str, ...] = ()) -> Iterator[OwnEngine]:
+def engine_for_a_while(
+    *images: str, inside: tuple[str, ...] = (), settings: Mapping[str, object] | None = None
+) -> Iterator[OwnEngine]:
     """A running engine with the image that tests use and these, and nothing left of it afterwards.
 
-    With `inside` it runs in a network namespace. Needs root and dockerd.
+    With `inside` it runs in a network namespace; `settings` are for its daemon.json. Needs root and dockerd.
     """
     # Not pytest's folder: a socket's path may be 107 characters at most.
     folder = Path(tempfile.mkdtemp(prefix="roas-engine-"))
-    engine = OwnEngine(folder, inside=inside)
+    engine = OwnEngine(folder, inside=inside, settings=settings)
     try:
         with nullcontext() if inside else _forwarded(engine.network):
             engine.start()
