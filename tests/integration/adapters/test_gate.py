@@ -348,11 +348,11 @@ async def test_grype_is_used_where_it_is_wanted(program_folder: Path, tmp_path: 
         # As trivy 0.59 says it on a machine without a way to its database.
         (
             "printf 'NOW\\tFATAL\\tFatal error\\tinit error: DB error: failed to download\\n\\t* Get\\n' >&2; exit 1",
-            "trivy ended with code 1: init error: DB error: failed to download * Get",
+            "trivy ended with exit code 1: init error: DB error: failed to download * Get",
         ),
         ("echo '[0000] ERROR failed to load vulnerability db: none' >&2; exit 1", "code 1: failed to load vulner"),
         ("echo one >&2; echo two >&2; exit 1", "code 1: two"),
-        ("exit 3", "trivy ended with code 3: it said nothing"),
+        ("exit 3", "trivy ended with exit code 3: it said nothing"),
         ("echo no JSON", "printed no report that can be read"),
         ("echo '[]'", "printed no report that can be read: it is no report of trivy"),
         ("head -c 1000000 /dev/zero | tr '\\0' '['", "printed no report that can be read"),

@@ -74,7 +74,7 @@ def test_a_script_that_does_not_end_in_time_is_killed_with_all_it_started(write:
 
 
 def test_a_failed_script_is_reported_with_its_exit_code_and_last_output(write: Write) -> None:
-    with pytest.raises(ScriptFailedError, match="ended with code 4: no"):
+    with pytest.raises(ScriptFailedError, match="ended with exit code 4: no"):
         run_script(write("#!/bin/sh\necho no; exit 4"), {}, limit=PATIENT, user="nobody")
 
 
