@@ -64,7 +64,7 @@ ANSWERS_WITHIN = timedelta(seconds=30)
 
 @dataclass(slots=True)
 class ServerProcess:
-    """A Prefect API server that this process started; its process is another one after `start`."""
+    """A Prefect API server that this process started; its process is another one after `start_anew`."""
 
     url: str
     _begin: Callable[[], subprocess.Popen[bytes]]
@@ -98,6 +98,7 @@ _ANSWERS_SECONDS = 2.0
 _BUSY_SECONDS = 10.0
 """So long a command waits for a control plane that takes connections, or swallows them."""
 _AGAIN_SECONDS = 0.5
+_GONE_AFTER_SECONDS = 10.0
 _NO_LOG_OF_ITS_OWN = {"PREFECT_LOGGING_TO_API_ENABLED": "false"}
 _SERVER_ENDS_WITHIN_SECONDS = 5
 
@@ -177,7 +178,8 @@ def wait_for_api(within: timedelta = START_WITHIN, server: subprocess.Popen[byte
         RoasError: It did not answer in time, does not let us in, or its process ended.
     """
     url = os.environ["PREFECT_API_URL"]
-    deadline, kills = time.monotonic() + within.total_seconds(), kills_for_memory()
+    listened, kills = time.monotonic(), kills_for_memory()
+    deadline = listened + within.total_seconds()
     while (status := _status(url)) != HTTPStatus.OK:
         if status == HTTPStatus.UNAUTHORIZED:
             raise RoasError(
@@ -187,7 +189,9 @@ def wait_for_api(within: timedelta = START_WITHIN, server: subprocess.Popen[byte
         if server is not None and server.poll() is not None:
             ending = describe_end(server.returncode, memory_ran_out=kills_for_memory() > kills)
             raise _ended_too_soon(ending, memory_ran_out=kills_for_memory() > kills)
-        if server is None and within >= START_WITHIN and not _listens(url):
+        # A server of ours listens before it starts; one that was killed is started anew at its place.
+        listened = time.monotonic() if server or within < START_WITHIN or _listens(url) else listened
+        if time.monotonic() - listened > _GONE_AFTER_SECONDS:
             raise _ended_too_soon("ended", memory_ran_out=kills_for_memory() > kills)
         if time.monotonic() > deadline:
             raise RoasError(
@@ -205,7 +209,7 @@ def _ended_too_soon(ending: str, *, memory_ran_out: bool) -> RoasError:
 
 
 def _listens(url: str) -> bool:
-    """Whether anything takes connections there: a server of ours listens before it has started."""
+    """Whether anything takes connections there."""
     parts = urlsplit(url)
     try:
         with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=_ANSWERS_SECONDS):

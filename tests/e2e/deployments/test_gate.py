@@ -255,7 +255,9 @@ async def test_a_scanner_without_a_database_warns_or_refuses(
 ) -> None:
     await started(place, images, "offline", "{scan: {program: trivy, unavailable: refuse}}", AS_USER)
 
-    with pytest.raises(GateRefusedError, match="web: its image was not scanned: trivy ended with exit code 1: no database"):
+    with pytest.raises(
+        GateRefusedError, match="web: its image was not scanned: trivy ended with exit code 1: no database"
+    ):
         await update("test")
     place.declare(service("web", images.image("offline")), gate="{scan: {program: trivy}}")
     await update("test")

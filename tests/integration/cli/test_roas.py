@@ -111,6 +111,7 @@ def test_a_server_that_is_not_there_is_named_and_not_waited_for_for_ever(monkeyp
 
 def test_a_server_of_ours_that_has_ended_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
+    monkeypatch.setattr("flows.server.embedded._GONE_AFTER_SECONDS", 0.0)
 
     with pytest.raises(RoasError, match=r"The Prefect server ended before it answered; see \S+server\.log"):
         wait_for_api(START_WITHIN)
