@@ -168,6 +168,9 @@ class Ledger:
         """A person does something by hand."""
         service = container.labels[SERVICE_LABEL]
         self.disturb()
+        if kind in (Kind.UNPAUSE_CONTAINER, Kind.STOP_BY_HAND, Kind.KILL_BY_HAND):
+            # The engine unpauses what is sent a signal, so the person's own pause is over.
+            self.paused.discard(container.container_id)
         if kind is Kind.STOP_BY_HAND and container.serves and not self._running and self._agent_watches():
             self._down_by_hand[service] = self._world.clock.now()
         elif kind is Kind.START_BY_HAND:
@@ -176,8 +179,6 @@ class Ledger:
                 self.will = Will.UNCLEAR
         elif kind is Kind.PAUSE_CONTAINER and container.status == "running":
             self.paused.add(container.container_id)
-        elif kind is Kind.UNPAUSE_CONTAINER:
-            self.paused.discard(container.container_id)
 
     def note_pause(self, service: str | None, since: datetime, until: datetime) -> None:
         """A person pauses recovery."""
