@@ -39,7 +39,7 @@ class ProgramResult:
     errors: bytes = field(default=b"", repr=False)
     is_cut: bool = False
     memory_ran_out: bool = False
-    """Whether the kernel killed a process of this machine for want of memory while it ran."""
+    """Whether the kernel killed a process of this machine while it ran because memory ran out."""
 
     @property
     def out(self) -> str:
@@ -129,7 +129,7 @@ def run_to_end(program: ProgramRun, stop: int | None = None) -> ProgramResult:
 
 
 def kills_for_memory() -> int:
-    """How many processes the kernel has killed for want of memory since it started; 0 where it does not say."""
+    """How many processes the kernel has killed since it started because memory ran out; 0 where it does not say."""
     with suppress(OSError):
         for line in Path("/proc/vmstat").read_text().splitlines():
             if line.startswith("oom_kill "):

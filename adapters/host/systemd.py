@@ -140,7 +140,7 @@ def unit_text(service: Service) -> str:
         f"TimeoutStartSec={_STARTS_WITHIN_SECONDS}",
         "TimeoutStopSec=30",
         "KillMode=mixed",
-        "# A process that the kernel ends for want of memory is started anew by the others, which go on.",
+        "# A process that the kernel ends because memory ran out is started anew by the others, which go on.",
         "OOMPolicy=continue",
         *_HARDENED.rstrip().splitlines(),
         *(_HARDENED_SYSTEM if service.is_system else _HARDENED_USER).splitlines(),

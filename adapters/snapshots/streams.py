@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import IO, Protocol
 
 from adapters.host.programs import kills_for_memory
-from core.common.exit_codes import MORE_MEMORY, describe_end
+from core.common.exit_codes import KILLED, MORE_MEMORY, describe_end
 from models.failures import SnapshotError
 
 _CHUNK = 1024 * 1024
@@ -25,8 +25,6 @@ _STDERR_BYTES = 16 * 1024
 _OUTPUT_BYTES = 8 * 1024 * 1024
 _LOOK_EVERY_SECONDS = 0.2
 _ENDS_WITHIN_SECONDS = 5.0
-_KILLED_INSIDE = 128 + signal.SIGKILL
-"""The exit code of `docker exec` whose program in the container was killed."""
 _LAST_WORDS = (b'"message_type":"exit_error"', b"no space left on device")
 """In what restic prints before it ends with a failure; where its disk is full, sometimes the second alone."""
 
@@ -53,12 +51,12 @@ class Ended:
     error: str
     output: str = ""
     memory_ran_out: bool = False
-    """Whether the kernel killed a process of this machine for want of memory while it ran."""
+    """Whether the kernel killed a process of this machine while it ran because memory ran out."""
 
     @property
     def was_killed(self) -> bool:
         """Whether another one ended it, or the kernel did so in a container."""
-        return self.exit_code < 0 or (self.memory_ran_out and self.exit_code == _KILLED_INSIDE)
+        return self.exit_code < 0 or (self.memory_ran_out and self.exit_code in KILLED)
 
     @property
     def ending(self) -> str:
@@ -67,7 +65,7 @@ class Ended:
 
     @property
     def advice(self) -> str:
-        """What to do where it was killed for want of memory."""
+        """What to do where it was killed because memory ran out."""
         return MORE_MEMORY if self.memory_ran_out else ""
 
     def check(self, command: Command) -> None:

@@ -15,9 +15,11 @@ _EXIT_CODES = {
     139: "it crashed with a segmentation fault",
     143: "terminated by SIGTERM, as a stop asks for",
 }
-_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+"""The exit codes of a program that was killed: as Python has it, and as shells and the engine have it."""
+
 MORE_MEMORY = "Give this machine more memory, or end what uses much of it, and try again."
-"""What to do where the kernel killed a program for want of memory."""
+"""What to do where the kernel killed a program because memory ran out."""
 
 LEFT_THE_FOREGROUND = (
     "exit code 0, as a program does that goes into the background: a container ends with its main process"
@@ -39,9 +41,9 @@ def describe_exit(container_state: ContainerState) -> str:
 def describe_end(code: int, *, memory_ran_out: bool) -> str:
     """How a program of this machine ended, as a clause; a negative code is the signal that ended it, as Python has it.
 
-    `memory_ran_out`: the kernel killed a process for want of memory meanwhile.
+    `memory_ran_out`: the kernel killed a process meanwhile because memory ran out.
     """
-    if memory_ran_out and code in _KILLED:
+    if memory_ran_out and code in KILLED:
         return "was killed by the kernel, since memory ran out"
     if code >= 0:
         return f"ended with exit code {code}"

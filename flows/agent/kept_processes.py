@@ -40,11 +40,12 @@ async def keep_agent() -> None:
     await _keep("the agent", begin)
 
 
-async def keep_server(server: ServerProcess, listening: socket.socket) -> None:
-    """Keep a server that runs already running until this is cancelled; whoever started it ends it.
+async def keep_server(server: ServerProcess) -> None:
+    """Keep a server that runs already running until this is cancelled; the caller ends it.
 
-    While there is none, its clients wait at its socket `listening` for a moment, and are turned away after that.
+    While there is none, its clients wait at its socket for a moment, and are turned away after that.
     """
+    listening = server.listening
 
     async def begin() -> Poll:
         if server.process.poll() is not None:
@@ -81,9 +82,9 @@ async def _keep(
         pause = _PAUSE_SECONDS if loop.time() - began > _WELL_AFTER_SECONDS else pause
         # Where all ends, these end first, and this is cancelled meanwhile.
         await asyncio.sleep(_PAUSE_SECONDS)
-        rest = pause - _PAUSE_SECONDS
-        log.warning("%s %s; it is started anew%s", what, ending, f" in {rest:.0f} s" if rest else "")
-        await wait(rest)
+        remaining = pause - _PAUSE_SECONDS
+        log.warning("%s %s; it is started anew%s", what, ending, f" in {remaining:.0f} s" if remaining else "")
+        await wait(remaining)
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 

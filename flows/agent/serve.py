@@ -6,7 +6,6 @@ import asyncio
 import os
 import shlex
 import signal
-import socket
 import sys
 import threading
 import time
@@ -94,7 +93,7 @@ def serve_all(settings: Settings) -> None:
             _reconcile()
             if warm is not None:
                 warm.wait()
-            _serve_deployments(names, server, listening, credentials, warm)
+            _serve_deployments(names, server, credentials, warm)
         finally:
             remove_profile(credentials)
     # A warm process ends by itself, a moment later.
@@ -122,11 +121,7 @@ def _reconcile() -> None:
 
 
 def _serve_deployments(
-    names: tuple[str, ...],
-    server: ServerProcess,
-    listening: socket.socket,
-    credentials: ServerCredentials,
-    warm: WarmKeeper | None,
+    names: tuple[str, ...], server: ServerProcess, credentials: ServerCredentials, warm: WarmKeeper | None
 ) -> None:
     from prefect.exceptions import TerminationSignal
     from prefect.runner import Runner
@@ -168,7 +163,7 @@ def _serve_deployments(
                 await runner.aadd_deployment(deployment)
 
         beside = [
-            asyncio.create_task(keep_server(server, listening)),
+            asyncio.create_task(keep_server(server)),
             asyncio.create_task(keep_agent()),
             asyncio.create_task(keep_giving_back()),
             asyncio.create_task(serve_new_environments(set(names), serve)),

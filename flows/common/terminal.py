@@ -82,11 +82,11 @@ def send_log() -> None:
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
+    workers: dict[int, Any] = dict(getattr(EventsWorker, "_instances", {}))
+    EventsWorker.drain_all(timeout=_SENT_WITHIN_SECONDS)
+    APILogWorker.drain_all(timeout=_SENT_WITHIN_SECONDS)
     with suppress(AttributeError):
-        workers: tuple[Any, ...] = tuple(EventsWorker._instances.values())  # type: ignore[misc]
-        EventsWorker.drain_all(timeout=_SENT_WITHIN_SECONDS)
-        APILogWorker.drain_all(timeout=_SENT_WITHIN_SECONDS)
-        for worker in workers:
+        for worker in workers.values():
             _drop_unsent(worker)
 
 

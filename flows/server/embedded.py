@@ -67,6 +67,8 @@ class ServerProcess:
     """A Prefect API server that this process started; its process is another one after `start_anew`."""
 
     url: str
+    listening: socket.socket
+    """Its socket, which is closed here where it cannot be started anew."""
     _begin: Callable[[], subprocess.Popen[bytes]]
     process: subprocess.Popen[bytes] = field(init=False)
 
@@ -178,7 +180,7 @@ def wait_for_api(within: timedelta = START_WITHIN, server: subprocess.Popen[byte
         RoasError: It did not answer in time, does not let us in, or its process ended.
     """
     url = os.environ["PREFECT_API_URL"]
-    listened, kills = time.monotonic(), kills_for_memory()
+    port, listened, kills = urlsplit(url).port or 0, time.monotonic(), kills_for_memory()
     deadline = listened + within.total_seconds()
     while (status := _status(url)) != HTTPStatus.OK:
         if status == HTTPStatus.UNAUTHORIZED:
@@ -187,12 +189,11 @@ def wait_for_api(within: timedelta = START_WITHIN, server: subprocess.Popen[byte
                 advice="set PREFECT_API_AUTH_STRING to that server's auth string.",
             )
         if server is not None and server.poll() is not None:
-            ending = describe_end(server.returncode, memory_ran_out=kills_for_memory() > kills)
-            raise _ended_too_soon(ending, memory_ran_out=kills_for_memory() > kills)
+            raise _ended_too_soon(server.returncode, kills)
         # A server of ours listens before it starts; one that was killed is started anew at its place.
-        listened = time.monotonic() if server or within < START_WITHIN or _listens(url) else listened
+        listened = time.monotonic() if server or within < START_WITHIN or listening_users(port) else listened
         if time.monotonic() - listened > _GONE_AFTER_SECONDS:
-            raise _ended_too_soon("ended", memory_ran_out=kills_for_memory() > kills)
+            raise _ended_too_soon(None, kills)
         if time.monotonic() > deadline:
             raise RoasError(
                 f"Prefect API at {url} did not answer;", advice="does the server run, and does PREFECT_API_URL name it?"
@@ -200,24 +201,15 @@ def wait_for_api(within: timedelta = START_WITHIN, server: subprocess.Popen[byte
         time.sleep(0.05)
 
 
-def _ended_too_soon(ending: str, *, memory_ran_out: bool) -> RoasError:
+def _ended_too_soon(code: int | None, kills_before: int) -> RoasError:
+    """The error for a server whose process has ended, with this exit code where it is known."""
+    memory_ran_out = kills_for_memory() > kills_before
+    ending = "ended" if code is None else describe_end(code, memory_ran_out=memory_ran_out)
     log = current_settings().prefect_home / "server.log"
     return RoasError(
         f"The Prefect server {ending} before it answered;",
         advice=f"memory of this machine ran out. {MORE_MEMORY}" if memory_ran_out else f"see {log}.",
     )
-
-
-def _listens(url: str) -> bool:
-    """Whether anything takes connections there."""
-    parts = urlsplit(url)
-    try:
-        with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=_ANSWERS_SECONDS):
-            return True
-    except ConnectionRefusedError:
-        return False
-    except OSError:
-        return True
 
 
 def listener_is_ours(port: int) -> bool:
@@ -355,7 +347,7 @@ def api_server(credentials: ServerCredentials, listening: socket.socket, *, with
                 start_new_session=True,
             )
 
-    server = ServerProcess(f"http://127.0.0.1:{port}/api", begin)
+    server = ServerProcess(f"http://127.0.0.1:{port}/api", listening, begin)
     if not with_ui:
         listening.close()
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 
-_PATIENCE_SECONDS = 10
+_PAUSES_WITHIN_SECONDS = 10
 
 
 def docker_command(*words: str) -> str:
@@ -13,7 +13,7 @@ def docker_command(*words: str) -> str:
 
     Pausing is tried again for a while: control groups of version 1 do not freeze what waits for a busy disk.
     """
-    deadline = time.monotonic() + (_PATIENCE_SECONDS if words[0] == "pause" else 0)
+    deadline = time.monotonic() + (_PAUSES_WITHIN_SECONDS if words[0] == "pause" else 0)
     while (done := subprocess.run(["docker", *words], capture_output=True, text=True, check=False)).returncode:
         assert time.monotonic() < deadline, f"docker {' '.join(words)}: {done.stderr}"
         time.sleep(0.5)

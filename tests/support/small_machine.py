@@ -26,7 +26,7 @@ class SmallMachine:
     engine: OwnEngine
 
     def kills(self) -> int:
-        """How many processes the kernel has killed in it for want of memory."""
+        """How many processes the kernel has killed in it because memory ran out."""
         file = next(path for path in _files(self.group, "memory.oom_control", "memory.events"))
         return int(next(line.split()[1] for line in file.read_text().splitlines() if line.startswith("oom_kill ")))
 

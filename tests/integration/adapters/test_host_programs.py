@@ -152,7 +152,7 @@ def test_no_file_stays_open() -> None:
 
 
 @pytest.mark.engine
-def test_a_kill_of_the_kernel_for_want_of_memory_is_told_from_another() -> None:
+def test_a_kill_of_the_kernel_because_memory_ran_out_is_distinguished_from_another() -> None:
     # The whole container is what runs out: the machine has as much as before.
     limited = ("docker", "run", "--rm", "--memory", "16m", "--memory-swap", "16m", IMAGE)
     eats = run(*limited, "sh", "-c", "exec tail /dev/zero")
