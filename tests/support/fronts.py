@@ -124,6 +124,8 @@ _LABELS = (
     "traefik.http.routers.web.rule=PathPrefix(`/`)",
     "traefik.http.services.web.loadbalancer.server.port=8000",
     "traefik.http.middlewares.again.retry.attempts=10",
+    # At once, all ten would end before Traefik on a busy machine knows of the new container.
+    "traefik.http.middlewares.again.retry.initialinterval=100ms",
     # Without it a request that was sent to a container that ends is not repeated.
     "traefik.http.middlewares.again.retry.status=502,504",
     "traefik.http.routers.web.middlewares=again",
