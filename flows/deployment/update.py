@@ -36,12 +36,13 @@ from flows.update.held_back import keep_failed_release
 from flows.update.hooks import fetch_for_hooks, name_hook_images, recall_data, run_after_hooks, run_before_hooks
 from flows.update.release_notes import NOTED, note_what_changes
 from flows.update.saved_data import save_before_update
-from flows.update.windows import skipped_update, unchanged_update
+from flows.update.windows import begun_by_itself, skipped_update, unchanged_update
 from models.compose import OF_UPDATE
 from models.failures import BadInputError, RoasError, StartFailedError, ValidationFailedError
 from models.operations import DATA_SAVED
 from models.records import Release
 from models.results import OperationResult
+from tasks.deployment.operations import is_meant_to_run
 from tasks.deployment.proxies import CLOCKS
 from tasks.deployment.release import inspect_release
 from tasks.deployment.services import create_containers, inspect_application, read_template
@@ -90,7 +91,12 @@ async def update(
     options = replace(OF_UPDATE, services=frozenset(services) if services else None)
     if (unchanged := await unchanged_update(environment, request, options)) is not None:
         return unchanged
-    run = Update(wanted_plan=plan, options=options, override_gate=override_reason(override_gate))
+    run = Update(
+        wanted_plan=plan,
+        options=options,
+        override_gate=override_reason(override_gate),
+        begun_by_itself=begun_by_itself(request),
+    )
     try:
         await operate(run, UPDATE, environment, request, on_failure=escalate, back=UPDATE_BACK)
     except ValidationFailedError as error:
@@ -99,8 +105,15 @@ async def update(
 
 
 async def note_what_is_asked(update: Update) -> None:
-    """Note which services are to be updated."""
+    """Note which services are to be updated.
+
+    Raises:
+        BadInputError: A person stopped the environment while a schedule's update waited for its turn.
+    """
     update.record.update = tuple(sorted(update.options.services or ())) or "all"
+    name, own = update.recorder.name, update.recorder.deployment_id
+    if update.begun_by_itself and not update.recorder.done and not await is_meant_to_run(name, but=own):
+        raise BadInputError(f"{name} was stopped on request meanwhile;", advice="start it with `roas start` first.")
 
 
 async def ask_gate(update: Update) -> str | None:

@@ -19,6 +19,9 @@ class Update(Start):
     override_gate: str | None = None
     """A user's reason to go on although the gate refuses the images."""
 
+    begun_by_itself: bool = False
+    """Whether a schedule or an automation began it: then what a person stopped stays so."""
+
     @property
     def changed_services(self) -> tuple[str, ...]:
         """The services that it changes: those of the plan, and those that an interrupted run of it has replaced."""

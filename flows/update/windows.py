@@ -20,7 +20,7 @@ from models.compose import FetchOptions
 from models.failures import BadInputError, RoasError
 from models.operations import Operation
 from tasks.deployment.belonging import refuse_elsewhere
-from tasks.deployment.operations import ended_operations
+from tasks.deployment.operations import ended_operations, is_meant_to_run
 from tasks.deployment.services import PlannedStart, gather_facts, plan_start
 from tasks.runtime.clients import load_environment
 from tasks.runtime.project import load_project
@@ -29,9 +29,10 @@ log = logging.getLogger("roas")
 
 
 async def skipped_update(environment: str, request: OperationRequest) -> State[Any] | None:
-    """Return how an update ends that a schedule or an automation begins outside of the update windows; else None.
+    """Return how an update ends that a schedule or an automation begins where it may not; else None.
 
-    One that is taken up again has begun, so it goes on at any time.
+    That is outside of the update windows, and where a person stopped the environment. One that is taken up again has
+    begun, so it goes on at any time.
 
     Raises:
         BadInputError: It is outside of them, and a person asked for it; nothing is recorded.
@@ -41,10 +42,11 @@ async def skipped_update(environment: str, request: OperationRequest) -> State[A
         return None
     declared = await load_environment(environment, tuple(request.compose_files or ()))
     outside = outside_of_windows(environment, declared.update, datetime.now(UTC))
+    if begun_by_itself(request) and not await is_meant_to_run(environment):
+        return _skip(f"{environment} was stopped on request. Nothing was updated.")
     if outside is None:
         return None
-    asker, _ = requester(request.asked_by)
-    if asker not in (SCHEDULE, AUTOMATION):
+    if not begun_by_itself(request):
         raise BadInputError(outside, advice="wait for it, or update now with --now.")
     return _skip(f"{outside.rstrip(';')}. Nothing was updated.")
 
@@ -54,8 +56,7 @@ async def unchanged_update(environment: str, request: OperationRequest, options:
 
     Nothing is touched and nothing recorded then: the failure is on record, with its error and ticket.
     """
-    asker, _ = requester(request.asked_by)
-    if _goes_on(request) or asker not in (SCHEDULE, AUTOMATION):
+    if _goes_on(request) or not begun_by_itself(request):
         return None
     await refuse_elsewhere(environment)
     try:
@@ -65,6 +66,11 @@ async def unchanged_update(environment: str, request: OperationRequest, options:
         log.info("whether %s changed since its last update is not known: %s", environment, error.what)
         return None
     return None if failed is None else _skip(not_tried_again(failed))
+
+
+def begun_by_itself(request: OperationRequest) -> bool:
+    """Whether a schedule or an automation began it."""
+    return requester(request.asked_by)[0] in (SCHEDULE, AUTOMATION)
 
 
 async def _last_failure(environment: str, request: OperationRequest, options: FetchOptions) -> Operation | None:
