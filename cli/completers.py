@@ -80,7 +80,15 @@ def _completer_of(*kinds: str) -> Completer:
     )
 
 
+def _schedules(context: click.Context, _start: str) -> _Names:
+    from tasks.runtime.clients import find_environment
+
+    declared = find_environment(str(context.params.get("environment") or "")).schedules
+    return [(name, schedule.does) for name, schedule in declared.items()]
+
+
 environments = _completer(_environments)
+schedules = _completer(_schedules)
 services = _completer(_services)
 hosts = _completer(_hosts)
 invited_hosts = _completer(_invited_hosts)

@@ -32,6 +32,7 @@ from models.records import (
 )
 from models.recovery import Ticket, TicketState
 from models.results import DriftReport
+from models.scheduled_runs import ScheduleView
 
 if TYPE_CHECKING:
     from tasks.runtime.project import Project
@@ -241,6 +242,17 @@ def _releases(params: _Releases) -> Found:
     return page_of(read_releases(str(known_environment(params.environment))), params)
 
 
+def _schedules(params: _OfAll) -> Found:
+    from adapters.config.environment_files import known_environments
+    from models.settings import current_settings
+    from tasks.runtime.clients import find_environment
+    from tasks.schedules.runs import read_schedules
+
+    name = known_environment(params.environment)
+    names = [name] if name is not None else known_environments(current_settings())
+    return Found(value=read_schedules([find_environment(each) for each in names], datetime.now(UTC)))
+
+
 def _alerts(params: _ResolvedToo) -> Found:
     name, limit = known_environment(params.environment), 10_000
     alerts = opened_stores().alerts.latest(environment=name, limit=limit)
@@ -336,6 +348,11 @@ READING_TOOLS = (
         "releases",
         "The releases of an environment, newest first, with the changes between them.",
         _Releases, list[ReleaseDetails], _releases, "[].release.compose", "[].release.reason", "[].changes", "[].notes",
+    ),
+    _tool(
+        "schedules",
+        "What is done by the clock: when each schedule is due next, and how its last runs went.",
+        _OfAll, list[ScheduleView], _schedules, "[].does", "[].runs[].text",
     ),
     _tool(
         "alerts", "Alerts, newest first; `explained_by` names the alert that causes one.",

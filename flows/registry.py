@@ -18,6 +18,7 @@ from flows.monitoring.collection import collection
 from flows.monitoring.health_check import health_check
 from flows.recovery.error_recovery import error_recovery
 from flows.reporting.report import report
+from flows.schedules.scheduled import scheduled
 from flows.storage.lifecycle import lifecycle
 from flows.storage.rehearse import rehearse
 from flows.storage.restore import restore
@@ -39,5 +40,6 @@ FLOWS: dict[str, Flow[..., Any]] = {
     "collect": collection,
     "recover": error_recovery,
     "report": report,
+    "schedule": scheduled,
     "lifecycle": lifecycle,
 }

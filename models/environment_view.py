@@ -13,6 +13,7 @@ from models.overview import EnvironmentSummary, HealthVerdict, VerdictLevel
 from models.pages import Plot
 from models.records import EnvironmentStatus, Release, ReleaseDetails
 from models.recovery import Pause
+from models.scheduled_runs import ScheduleView
 from models.snapshots import DataSnapshot
 
 
@@ -88,4 +89,5 @@ class EnvironmentView:
     snapshots: tuple[DataSnapshot, ...] = ()
     predictions: tuple[Prediction, ...] = ()
     pauses: tuple[Pause, ...] = ()
+    schedules: tuple[ScheduleView, ...] = ()
     drift_checked_at: datetime | None = None

@@ -17,6 +17,7 @@ from models.gates import UpdateGate
 from models.hooks import Hooks
 from models.metrics import DependencyType, HealthImpact
 from models.overlap import ReplacementSettings
+from models.schedules import Schedule
 from models.snapshots import DataSettings
 from models.sources import GitSource
 from models.status_page import StatusPage
@@ -418,6 +419,9 @@ class Environment(Strict):
     data: DataSettings | None = Field(
         default=None, description="What `roas snapshot` saves, also before an update, and can restore."
     )
+    schedules: dict[Name, Schedule] = Field(
+        default_factory=dict, description="What is done by the clock: our own operations, and jobs of yours."
+    )
 
     @field_validator("variables")
     @classmethod
@@ -436,6 +440,11 @@ class Environment(Strict):
                 raise ValueError(f"services.{name}.probe.password_secret names {secret!r}, which is not in secrets")
         for secret in sorted(self.data.secrets - secret_names) if self.data else ():
             raise ValueError(f"data names the secret {secret!r}, which is not in secrets")
+        needs = {"snapshot": ("data", self.data), "rehearse": ("data", self.data), "sync": ("source", self.source)}
+        for name, schedule in self.schedules.items():
+            field, given = needs.get(schedule.run, ("", True)) if isinstance(schedule.run, str) else ("", True)
+            if given is None:
+                raise ValueError(f"schedules.{name} runs {schedule.run}, which needs `{field}`")
         return self
 
     @model_validator(mode="after")

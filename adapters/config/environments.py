@@ -22,7 +22,7 @@ from adapters.config.yaml_files import parse_document, read_content, read_docume
 from adapters.gate.expression_syntax import syntax_mistake
 from adapters.git.places import current_checkout
 from models.environments import Environment
-from models.failures import EnvironmentFileError
+from models.failures import BadInputError, EnvironmentFileError
 from models.settings import Settings, current_settings
 from models.sources import GitSource
 
@@ -95,7 +95,7 @@ def read_environment(path: Path, name: str | None = None) -> Environment:
         environment = Environment.model_validate(data)
     except ValidationError as error:
         raise _refusal(path, node, error) from error
-    _check_expressions(path, node, environment)
+    _check_words(path, node, environment)
     return _with_paths_from(path.absolute().parent, environment)
 
 
@@ -204,20 +204,27 @@ def _refusal(path: Path, node: yaml.Node, error: ValidationError) -> Environment
     return EnvironmentFileError("\n".join(lines), advice="")
 
 
-def _check_expressions(path: Path, node: yaml.Node, environment: Environment) -> None:
-    """Refuse a policy whose expression has a mistake in its syntax, with its position.
+def _check_words(path: Path, node: yaml.Node, environment: Environment) -> None:
+    """Refuse a policy whose expression has a mistake in its syntax, and a schedule whose times are not understood.
 
     Raises:
-        EnvironmentFileError: One has.
+        EnvironmentFileError: One is so; the message has its position.
     """
-    mistakes = []
+    found: list[tuple[tuple[int | str, ...], str]] = []
     for place, policy in enumerate(environment.gate.policies if environment.gate else ()):
         mistake = None if policy.expression is None else syntax_mistake(policy.expression)
         if mistake is not None:
-            loc = ("gate", "policies", place, "expression")
-            mistakes.append(f"{path}:{_line(node, loc)}: {_field(node, loc)}: {mistake}.")
-    if mistakes:
-        raise EnvironmentFileError("\n".join(mistakes), advice="")
+            found.append((("gate", "policies", place, "expression"), f"{mistake}."))
+    if environment.schedules:
+        from core.runtime.clock import read_times
+    for name, schedule in environment.schedules.items():
+        try:
+            read_times(schedule.at)
+        except BadInputError as error:
+            found.append((("schedules", name, "at"), str(error)))
+    if found:
+        lines = [f"{path}:{_line(node, loc)}: {_field(node, loc)}: {text}" for loc, text in found]
+        raise EnvironmentFileError("\n".join(lines), advice="")
 
 
 def _explain(mistake: ErrorDetails) -> str:
@@ -327,6 +334,10 @@ def _with_paths_from(folder: Path, environment: Environment) -> Environment:
                 secret if secret.file is None else secret.model_copy(update={"file": resolve(secret.file)})
                 for secret in environment.secrets
             ),
+            "schedules": {
+                name: one if one.ping_file is None else one.model_copy(update={"ping_file": resolve(one.ping_file)})
+                for name, one in environment.schedules.items()
+            },
         }
     )
 

@@ -16,6 +16,7 @@ from adapters.prometheus.hook_figures import hook_figures
 from adapters.prometheus.host_figures import host_figures
 from adapters.prometheus.latest_ends import LATEST, ended_operations, ended_recoveries
 from adapters.prometheus.metric_families import Count, Labels, RowCounter
+from adapters.prometheus.schedule_figures import schedule_figures
 from adapters.prometheus.snapshot_figures import snapshot_figures
 from adapters.prometheus.source_figures import source_figures
 from adapters.prometheus.update_figures import UpdateFigures
@@ -92,6 +93,7 @@ class OperationFigures:
             *hook_figures(recorded),
             *self._updates.families(stores, environments),
             *snapshot_figures(stores),
+            *schedule_figures(stores),
             *source_figures(recorded),
             *host_figures(stores),
         ]

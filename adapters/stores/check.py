@@ -41,6 +41,7 @@ MOMENTS = {
     "reports": "made_at",
     "releases": "created_at",
     "snapshots": "begun_at",
+    "scheduled_runs": "due_at",
     "deployment_errors": "last_seen",
     "error_impact_analysis": "created_at",
     "evidence_bundles": "taken_at",

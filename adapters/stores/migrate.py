@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parent / "migrations"
 
 STORES = ("deployment_logs", "monitoring", "errors")
 
-HEADS = {"deployment_logs": "r0004", "monitoring": "r0003", "errors": "r0002"}
+HEADS = {"deployment_logs": "r0005", "monitoring": "r0003", "errors": "r0002"}
 """The newest revision of each store. Opening a store that has it loads no migration library."""
 
 LAST_BEFORE_RELEASE = {"deployment_logs": "0005", "monitoring": "0006", "errors": "0006"}

@@ -110,6 +110,7 @@ RULES: dict[str, dict[str, TableRule]] = {
         "operation_steps": _OF_DEPLOYMENT,
         "releases": _BY_ENVIRONMENT,
         "snapshots": _BY_ENVIRONMENT,
+        "scheduled_runs": _BY_ENVIRONMENT,
         "environment_leases": _BY_ENVIRONMENT,
         # A trigger says what of another host's row may change: that it is silent was noticed.
         "hosts": TableRule(insert=f"host_id = {_SELF}", update="true"),

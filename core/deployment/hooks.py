@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
 from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
@@ -15,6 +16,8 @@ from models.hooks import Hook, Hooks, PlannedHook
 from models.operations.record import HookRun, SnapshotRecord
 
 BEFORE, AFTER, AFTER_ROLLBACK = "before", "after", "after the rollback"
+BY_THE_CLOCK = "by the clock"
+"""When a job of a schedule runs, which is run like a hook."""
 
 LAST_LINES = 20
 """So many lines of a hook's output are in the operation's record; the whole is evidence."""
@@ -22,6 +25,7 @@ LAST_LINES = 20
 _LONGEST_LINE = 400
 _LONGEST_WORDS = 120
 _NAMED = "-hook-"
+_JOB_NAMED = "-job-"
 
 
 class AfterInterruption(StrEnum):
@@ -97,9 +101,20 @@ def not_running(hook: Hook, application: Application, running: Collection[str]) 
     )
 
 
-def container_name(project: str, hook: str, deployment_id: str) -> str:
+def container_name(project: str, hook: str, deployment_id: str, when: str = "") -> str:
     """The name of a hook's one-off container: the same for one operation, whichever process runs it."""
-    return f"{project}{_NAMED}{hook}{_mark(deployment_id)}"
+    return f"{project}{_JOB_NAMED if when == BY_THE_CLOCK else _NAMED}{hook}{_mark(deployment_id)}"
+
+
+def containers_of_job(project: str, job: str, containers: Iterable[ContainerState]) -> tuple[ContainerState, ...]:
+    """The one-off containers of the runs of a job."""
+    name = re.compile(rf"{re.escape(f'{project}{_JOB_NAMED}{job}')}-[0-9a-f]{{8}}")
+    return tuple(container for container in containers if container.one_off and name.fullmatch(container.name))
+
+
+def kind_of(run: HookRun) -> str:
+    """What people call what was run."""
+    return "job" if run.when == BY_THE_CLOCK else "hook"
 
 
 def left_behind(project: str, containers: Iterable[ContainerState], deployment_id: str) -> tuple[ContainerState, ...]:
@@ -135,7 +150,7 @@ def how_it_ended(run: HookRun) -> str:
 def failure(run: HookRun, decisive: str = "") -> str:
     """Say in one sentence that a hook failed, and how; `decisive` is the line of its output that shows it best."""
     quote = f'; it said "{shorten(decisive, 200)}"' if decisive.strip() else ""
-    return f"hook {run.name} failed ({run.does}): it {how_it_ended(run)}{quote}"
+    return f"{kind_of(run)} {run.name} failed ({run.does}): it {how_it_ended(run)}{quote}"
 
 
 def proof_of_rollback(services: int, hooks: Hooks, runs: Sequence[HookRun] | None, *, data_changed: bool) -> str:

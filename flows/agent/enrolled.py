@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from uuid import UUID
@@ -17,10 +17,11 @@ from prefect.context import AsyncClientContext
 from prefect.exceptions import PrefectException
 
 from adapters.config.environment_files import known_environments
-from flows.server.deployments import deployments_of
+from flows.server.deployments import declared_schedules, deployments_of, remove_gone_schedules
 from flows.server.embedded import HEARTBEAT_SECONDS, RUN_SETTINGS
 from flows.warm.warm_keeper import RUN_COMMAND
 from models.failures import RoasError
+from models.schedules import Schedule
 from models.settings import current_settings
 
 log = logging.getLogger("roas")
@@ -54,7 +55,9 @@ async def deploy_environments(
             deployments = await asyncio.to_thread(deployments_of, name)
             for deployment in deployments:
                 deployment.job_variables = dict(_JOB)
-                made.setdefault(name, []).append(await deployment.aapply(work_pool_name=pool))
+                deployment_id = await deployment.aapply(work_pool_name=pool)
+                await remove_gone_schedules(deployment, deployment_id)
+                made.setdefault(name, []).append(deployment_id)
             report(f"{name}: {len(deployments)} deployments")
     return made
 
@@ -111,20 +114,26 @@ def _may_pass(error: Exception) -> bool:
 
 
 async def keep_deployed(pool: str, every_seconds: float = _LOOK_SECONDS) -> None:
-    """Deploy the environments of this host, and those that become known later, until this is cancelled.
+    """Deploy the environments of this host, those that become known later, and those whose schedules change.
+
+    This goes on until it is cancelled.
 
     Where the server is away, or refuses one, it is tried again; each reason is logged once.
     """
-    deployed: set[str] = set()
+    deployed: dict[str, Mapping[str, Schedule] | None] = {}
     reasons: dict[str, str] = {}
     while True:
         try:
             environments = set(await asyncio.to_thread(known_environments, current_settings()))
         except RoasError as error:
             log.warning("environments cannot be listed, so none is deployed: %s", error)
-            environments = deployed
-        deployed &= environments
-        for name in sorted(environments - deployed):
+            environments = set(deployed)
+        for name in deployed.keys() - environments:
+            del deployed[name]
+        for name in sorted(environments):
+            schedules = await asyncio.to_thread(declared_schedules, name)
+            if name in deployed and schedules in (None, deployed[name]):
+                continue
             try:
                 await deploy_environments([name], pool)
             except (RoasError, HTTPError, PrefectException) as error:
@@ -133,6 +142,6 @@ async def keep_deployed(pool: str, every_seconds: float = _LOOK_SECONDS) -> None
                     reasons[name] = reason
                     log.warning("%s is not deployed on the control plane yet: %s", name, reason)
             else:
-                deployed.add(name)
+                deployed[name] = schedules
                 log.info("%s is deployed in work pool %s", name, pool)
         await asyncio.sleep(every_seconds)

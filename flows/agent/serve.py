@@ -11,7 +11,7 @@ import threading
 import time
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import psutil
 
@@ -35,6 +35,9 @@ from flows.server.shared_server import end_unused_server
 from flows.warm.warm_keeper import RUN_COMMAND, WarmKeeper, keep_warm_process
 from models.failures import BadInputError
 from models.settings import Settings
+
+if TYPE_CHECKING:
+    from prefect.deployments.runner import RunnerDeployment
 
 _RUNS_END_WITHIN_SECONDS = 5
 _ALL_ENDS_WITHIN_SECONDS = 7
@@ -130,7 +133,7 @@ def _serve_deployments(
     from flows.agent.new_environments import serve_new_environments
     from flows.common.server_outages import keep_asking_the_server
     from flows.server.automations import declare_automations
-    from flows.server.deployments import deployments_of
+    from flows.server.deployments import deployments_of, remove_gone_schedules
 
     class QuickEndRunner(Runner):
         """Ends its runs side by side and soon; Prefect's own waits up to 30 s for each, one after the other."""
@@ -153,14 +156,17 @@ def _serve_deployments(
     served = [deployment for name in names for deployment in deployments_of(name)]
 
     async def run() -> None:
+        async def add(deployment: RunnerDeployment) -> None:
+            await remove_gone_schedules(deployment, await runner.aadd_deployment(deployment))
+
         for deployment in served:
-            await runner.aadd_deployment(deployment)
+            await add(deployment)
         await declare_automations()
 
         async def serve(name: str) -> None:
-            """Serve an environment that became known later; the agent finds it itself."""
+            """Serve an environment that became known or changed later; the agent finds that itself."""
             for deployment in await asyncio.to_thread(deployments_of, name):
-                await runner.aadd_deployment(deployment)
+                await add(deployment)
 
         beside = [
             asyncio.create_task(keep_server(server)),

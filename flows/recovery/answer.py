@@ -22,6 +22,7 @@ from core.notifications.answers import (
     read_token,
     what_happens,
 )
+from core.runtime.scheduled import schedule_of
 from models.audit import Actor
 from models.failures import BadInputError, RoasError
 from models.recovery import Choice, Ticket, TicketEntry
@@ -43,13 +44,18 @@ async def decide(ticket: Ticket, choice: Choice, note: str, by: str, actor: Acto
     """Resume the run that waits for the answer; without one, carry out the decision here. Return what was done.
 
     Raises:
-        BadInputError: The ticket was answered a moment ago.
+        BadInputError: The ticket was answered a moment ago, or is about a schedule, which its own command repeats.
     """
     from flows.recovery.error_recovery import error_recovery
     from tasks.recovery.approve import AnswerResult, cancel_run, resume_with
     from tasks.reporting.read import remembered_compose_files
 
     run = ticket.flow_run_id
+    if choice.acts and (schedule := schedule_of(open_stores().errors.get(ticket.error_id))):
+        raise BadInputError(
+            f"Ticket {ticket.ticket_id} is about a schedule;",
+            advice=f"`roas schedule run {ticket.environment} {schedule}` does it again; its success ends the ticket.",
+        )
     if run is not None:
         result = await resume_with(run, {"choice": str(choice), "note": note, "by": by})
         if result is AnswerResult.TAKEN:

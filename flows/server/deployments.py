@@ -8,20 +8,29 @@ from __future__ import annotations
 
 import logging
 import zlib
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
-from prefect import Flow
+from prefect import Flow, get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentEventTrigger
 from prefect.events.schemas.automations import Posture
 from prefect.events.schemas.events import ResourceSpecification
+from prefect.exceptions import ObjectNotFound
 from prefect.types.entrypoint import EntrypointType
 
 from adapters.config.environments import declared_environment
+from core.runtime.clock import read_times
 from flows.registry import FLOWS
+from flows.schedules.scheduled import scheduled
 from models.failures import EnvironmentFileError
+from models.schedules import Schedule
 from models.settings import current_settings
 from tasks.recovery.notify import UNHEALTHY
 
@@ -40,12 +49,24 @@ _HOURS = {
     "report": "5",
 }
 
-_LIMITS = {"recover": None, "preview": None, "sync": ONE_AFTER_THE_OTHER}
+_LIMITS = {"recover": None, "preview": None, "schedule": None, "sync": ONE_AFTER_THE_OTHER}
 
 
 def deployments_of(environment: str) -> list[RunnerDeployment]:
     """All deployments of one environment, ready to be served."""
     return [_deployment(name, flow, environment) for name, flow in FLOWS.items()]
+
+
+async def remove_gone_schedules(deployment: RunnerDeployment, deployment_id: UUID) -> None:
+    """Remove from the server what is no more done by the clock. A schedule without our name for it is a person's."""
+    if deployment.flow_name != scheduled.name:
+        return
+    names = {schedule.slug for schedule in deployment.schedules or []}
+    async with get_client() as client:
+        for schedule in (await client.read_deployment(deployment_id)).schedules:
+            if schedule.slug and schedule.slug not in names:
+                with suppress(ObjectNotFound):
+                    await client.delete_deployment_schedule(deployment_id, schedule.id)
 
 
 def _when_unhealthy(environment: str) -> DeploymentEventTrigger:
@@ -88,7 +109,28 @@ def _deployment(name: str, flow: Flow[..., Any], environment: str) -> RunnerDepl
 def _schedule(name: str, environment: str) -> dict[str, Any]:
     if name == "sync":
         return _schedule_of_sync(environment)
+    if name == "schedule":
+        return {"schedules": _by_the_clock(environment)}
     return {"cron": f"{_minute_of(environment)} {_HOURS[name]} * * *"} if name in _HOURS else {}
+
+
+def declared_schedules(environment: str) -> Mapping[str, Schedule] | None:
+    """What the environment's file says is done by the clock; None where it cannot be read."""
+    try:
+        return declared_environment(environment, current_settings()).schedules
+    except EnvironmentFileError as error:
+        log.warning("what %s does by the clock is not known: %s", environment, error.what)
+        return None
+
+
+def _by_the_clock(environment: str) -> list[DeploymentScheduleCreate]:
+    times = {name: read_times(one.at) for name, one in (declared_schedules(environment) or {}).items()}
+    return [
+        DeploymentScheduleCreate(
+            schedule=CronSchedule(cron=at.cron, timezone=at.zone), parameters={"schedule": name}, slug=name
+        )
+        for name, at in times.items()
+    ]
 
 
 def _minute_of(environment: str) -> int:

@@ -148,6 +148,30 @@ class SnapshotRow(Numbered, DeploymentLogsRow, table=True):
     restoring: str | None = maybe_text()
 
 
+class ScheduledRunRow(Numbered, DeploymentLogsRow, table=True):
+    """A run of a schedule, or that one did not begin; there is one of each moment at which it is due."""
+
+    __tablename__ = "scheduled_runs"
+    __table_args__ = (
+        one_of("state", "declared", "running", "succeeded", "failed", "idle", "skipped", "missed"),
+        sa.UniqueConstraint("environment", "schedule", "due_at"),
+    )
+    run_id: str = some_text(unique=True)
+    environment: str = some_text()
+    schedule: str = some_text()
+    due_at: datetime = moment()
+    at: str = some_text()
+    state: str = some_text()
+    began_at: datetime | None = maybe_moment()
+    ended_at: datetime | None = maybe_moment()
+    attempts: int | None = maybe_number()
+    text: str | None = maybe_text()
+    evidence: str | None = maybe_text()
+    flow_run_id: str | None = maybe_text()
+    host_id: str | None = maybe_text()
+    runner: dict[str, Any] | None = json_text()
+
+
 class EnvironmentLease(DeploymentLogsRow, table=True):
     """Who may change an environment now."""
 

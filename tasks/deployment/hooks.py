@@ -12,7 +12,7 @@ from functools import partial
 from adapters.host.processes import kill_marked
 from adapters.host.programs import ProgramResult, ProgramRun, run_beside
 from core.common.safe_text import printable
-from core.deployment.hooks import container_name, left_behind, not_running
+from core.deployment.hooks import container_name, containers_of_job, left_behind, not_running
 from models.compose import Application
 from models.containers import ContainerState, replicas
 from models.environments import Environment
@@ -43,11 +43,15 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HookOrder:
-    """A hook to run, in which operation. `application` has the services of all profiles."""
+    """A hook to run, in which operation. `application` has the services of all profiles.
+
+    `when` is BY_THE_CLOCK for a job, which belongs to no operation; `deployment_id` is then that of its run.
+    """
 
     hook: Hook
     deployment_id: str
     application: Application
+    when: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +164,14 @@ async def end_left_hooks(project: Project, container_states: Iterable[ContainerS
         await _remove(project, container.container_id)
 
 
+async def end_left_jobs(project: Project, job: str) -> None:
+    """Stop and remove the one-off containers that earlier runs of a job left behind, as their process was killed."""
+    container_states = await asyncio.to_thread(project.inspect_containers)
+    for container in containers_of_job(project.environment.project, job, container_states):
+        log.warning("%s was left behind by a run that was killed; it is stopped and removed", container.name)
+        await _remove(project, container.container_id)
+
+
 def _with_all_profiles(project: Project) -> Project:
     return Project(project.environment.model_copy(update={"profiles": ("*",)}))
 
@@ -187,7 +199,8 @@ async def _remove(project: Project, container_id: str) -> None:
 
 
 async def _one_off(project: Project, order: HookOrder) -> HookOutcome:
-    hook, name = order.hook, container_name(project.environment.project, order.hook.name, order.deployment_id)
+    hook = order.hook
+    name = container_name(project.environment.project, hook.name, order.deployment_id, order.when)
     container = await asyncio.to_thread(_find, project, name)
     try:
         if container is None:

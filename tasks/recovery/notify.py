@@ -56,6 +56,8 @@ SNAPSHOT_TAKEN = "roas.snapshot.taken"
 """A snapshot of an environment's data is whole."""
 SNAPSHOT_FAILED = "roas.snapshot.failed"
 """Data could not be saved, put back or rehearsed."""
+SCHEDULE_FAILED = "roas.schedule.failed"
+"""A run of a schedule failed, was missed, or was left out since the last one went on."""
 NOT_NOTIFIED = "roas.notification.failed"
 """A notification could not be delivered."""
 

@@ -10,6 +10,7 @@ from core.reporting.environment_history import environment_history
 from core.reporting.metric_plots import PLOTTED
 from core.reporting.overview import judge_service, seen_by_start, summarise, summarise_start
 from models.environment_view import EnvironmentView, MetricRecords, ServiceView
+from models.environments import Environment
 from models.failures import BadInputError, NotFoundError
 from models.health import ServiceVerdict
 from models.metrics import HOST, Dependency, DependencyStatus, DependencyType, Metric, PredictionOutcome
@@ -19,6 +20,7 @@ from models.records import EnvironmentStatus, Release
 from models.settings import current_settings
 from tasks.reporting.read import read_releases, read_status
 from tasks.runtime.stores import open_stores, stores_exist
+from tasks.schedules.runs import read_schedules
 
 _HISTORY_OF = timedelta(days=30)
 _HISTORY, _RELEASES, _SNAPSHOTS, _PREDICTIONS = 40, 5, 5, 5
@@ -39,7 +41,9 @@ def read_environment_view(environment: str) -> EnvironmentView:
     release = stores.releases.last(environment)
     drift = _latest_drift(environment, now)
     running = status.running[0] if status.running else None
-    services = _services(status, release, {name: sample.value > 0 for name, sample in drift.items()})
+    declared = _declared(environment)
+    profiles = declared.profiles if declared is not None else ()
+    services = _services(status, release, profiles, {name: sample.value > 0 for name, sample in drift.items()})
     steps = tuple(stores.progress.steps(running.deployment_id)) if running is not None else ()
     summary = summarise(_records_of(status, release), now)
     if running is not None and running.operation_type is OperationType.START:
@@ -71,6 +75,7 @@ def read_environment_view(environment: str) -> EnvironmentView:
             )[:_PREDICTIONS]
         ),
         pauses=tuple(pause for pause in stores.pauses.active(now) if pause.environment in (None, environment)),
+        schedules=tuple(read_schedules([declared], now)) if declared is not None else (),
         drift_checked_at=max((sample.sampled_at for sample in drift.values()), default=None),
     )
 
@@ -141,10 +146,15 @@ def _pending(running: Operation, services: Iterable[ServiceView], steps: Iterabl
 
 
 def _services(
-    status: EnvironmentStatus, release: Release | None, drifted: Mapping[str, bool]
+    status: EnvironmentStatus, release: Release | None, profiles: Sequence[str], drifted: Mapping[str, bool]
 ) -> tuple[ServiceView, ...]:
-    """Every service that was judged or that the last release declares, by name."""
-    declared: Mapping[str, Any] = (release.compose.get("services") or {}) if release is not None else {}
+    """Every service that was judged or that the last release declares in a profile that is switched on, by name."""
+    services: Mapping[str, Any] = (release.compose.get("services") or {}) if release is not None else {}
+    declared = {
+        name: body
+        for name, body in services.items()
+        if not (only_in := body.get("profiles")) or "*" in profiles or not set(only_in).isdisjoint(profiles)
+    }
     judged = {verdict.service: verdict for verdict in status.health.services} if status.health is not None else {}
     recorded = [need for need in status.dependencies if need.status is not DependencyStatus.INACTIVE]
     needs = recorded or [need for name in declared for need in _declared_needs(name, declared[name])]
@@ -191,18 +201,23 @@ def _latest_drift(environment: str, now: datetime) -> dict[str, Metric]:
     return {sample.service: sample for sample in samples}
 
 
-def _limits(environment: str) -> dict[tuple[str, str], float]:
-    """The limits that the environment's file gives; none without a readable one, such as for bare Compose files."""
+def _declared(environment: str) -> Environment | None:
+    """What its file declares; None without a readable one, such as for bare Compose files."""
     from adapters.config.environments import declared_environment
 
     try:
-        services = declared_environment(environment, current_settings()).services
+        return declared_environment(environment, current_settings())
     except BadInputError:
-        return {}
+        return None
+
+
+def _limits(environment: str) -> dict[tuple[str, str], float]:
+    """The limits that the environment's file gives."""
+    declared = _declared(environment)
     fields = {"cpu_usage": "cpu_percent", "memory_usage": "memory_percent", "response_time": "response_time_ms"}
     return {
         (name, metric): limit
-        for name, spec in services.items()
+        for name, spec in (declared.services if declared else {}).items()
         for metric, field in fields.items()
         if (limit := getattr(spec.limits, field)) is not None
     }

@@ -19,6 +19,7 @@ from adapters.stores.repositories.metrics import to_ms
 from adapters.stores.stores import Stores
 from core.storage.retention import Cutoffs, cutoffs
 from models.failures import StoreCorruptError
+from models.scheduled_runs import RUNS_SHOWN
 from models.storage import LifecycleStep, RetentionPolicy
 
 _LATE = 2 * HOUR_MS
@@ -136,6 +137,7 @@ def archive_deployments(
 
         archive_rows(run, "deployment_operations", where, belongings)
         archive_rows(run, "releases", _old_releases(run.policy))
+        archive_rows(run, "scheduled_runs", _old_runs(limits.deployments))
         _archive_dead_letters(run, limits)
         for where in (success_condition(limits.over_budget), failure_condition(limits.over_budget)):
             archive_rows(run, "deployment_operations", where, belongings, only_over_budget=True)
@@ -187,6 +189,15 @@ def vacuum(
         complete=time.monotonic() < deadline,
         notes=tuple(notes),
     )
+
+
+def _old_runs(before: datetime) -> str:
+    """Old runs of schedules, but the latest of each that its next ones are compared with, and shown."""
+    latest = (
+        "SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY environment, schedule ORDER BY due_at DESC) "
+        f"AS place FROM scheduled_runs) AS ranked WHERE place <= {RUNS_SHOWN}"
+    )
+    return f"due_at < {sql_time(before)} AND id NOT IN ({latest})"
 
 
 def _old_releases(policy: RetentionPolicy) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from adapters.stores.repositories.operations import Leases, Operations
     from adapters.stores.repositories.progress import OperationProgress, Releases
     from adapters.stores.repositories.recoveries import Pauses, Recoveries
+    from adapters.stores.repositories.scheduled_runs import ScheduledRuns
     from adapters.stores.repositories.snapshots import Snapshots
     from adapters.stores.repositories.tickets import ErrorNotifications, Tickets
 
@@ -34,6 +35,7 @@ _PLACES = {
     "hosts": ("deployment_logs", "hosts", "Hosts"),
     "releases": ("deployment_logs", "progress", "Releases"),
     "snapshots": ("deployment_logs", "snapshots", "Snapshots"),
+    "scheduled_runs": ("deployment_logs", "scheduled_runs", "ScheduledRuns"),
     "health": ("monitoring", "health", "HealthHistory"),
     "metrics": ("monitoring", "metrics", "Metrics"),
     "baselines": ("monitoring", "evaluations", "Baselines"),
@@ -65,6 +67,7 @@ class Repositories:
     hosts: Hosts
     releases: Releases
     snapshots: Snapshots
+    scheduled_runs: ScheduledRuns
     health: HealthHistory
     metrics: Metrics
     baselines: Baselines

@@ -43,6 +43,7 @@ SHARED = {
 BY_TABLE: dict[str, dict[str, Any]] = {
     "deployment_operations": {"status": "running", "operation_type": "start"},
     "snapshots": {"state": "whole"},
+    "scheduled_runs": {"state": "running"},
     "deployment_health_history": {"overall_health": "healthy"},
     "service_dependencies": {"dependency_type": "required", "health_impact": "low", "status": "active"},
     "alerts": {"severity": "info", "state": "open"},

@@ -317,6 +317,19 @@ WHOLE: dict[str, Any] = {
         "webhook_secret": "PASSWORD",
         "check_every_seconds": 60,
     },
+    "schedules": {
+        "saved": {
+            "run": "snapshot",
+            "at": "every day 03:00 Europe/Berlin",
+            "limit_minutes": 1,
+            "late_minutes": 1,
+            "overlap": "wait",
+            "retries": 1,
+            "retry_after_seconds": 1,
+            "ping_file": "file",
+        },
+        "tidied": {"run": {"service": "web", "command": ["true"]}, "at": "0 3 * * *"},
+    },
 }
 """An environment with every field."""
 

@@ -1,0 +1,56 @@
+"""What is done by the clock: the agent says what did not begin in time, or was cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+
+from httpx import HTTPError
+from prefect import get_client
+from prefect.exceptions import PrefectException
+
+from flows.schedules.judge import judge_schedules
+from flows.schedules.scheduled import scheduled
+from models.failures import RoasError
+from tasks.runtime.clients import load_environment
+from tasks.runtime.plain_tasks import has_server
+
+log = logging.getLogger("roas")
+
+EVERY = timedelta(seconds=30)
+
+
+async def is_paused(environment: str, schedule: str) -> bool:
+    """Whether a person paused a schedule on the Prefect server, by itself or with its deployment.
+
+    False without a server, or where it does not answer: then nothing runs by the clock either.
+    """
+    if not has_server():
+        return False
+    try:
+        async with get_client() as client:
+            deployment = await client.read_deployment_by_name(f"{scheduled.name}/{environment}")
+    except (HTTPError, PrefectException, RuntimeError, ValueError):
+        return False
+    active = {one.slug: one.active for one in deployment.schedules}
+    return deployment.paused or not active.get(schedule, True)
+
+
+async def keep_judging(carried: Callable[[], Iterable[str]], every: timedelta = EVERY) -> None:
+    """Judge the schedules of the environments that an agent carries, until this is cancelled.
+
+    What cannot be judged is logged once, and tried again.
+    """
+    logged: dict[str, str] = {}
+    while True:
+        for name in carried():
+            try:
+                await judge_schedules(await load_environment(name), is_paused=is_paused)
+                logged.pop(name, None)
+            except (RoasError, OSError) as error:
+                if logged.get(name) != str(error):
+                    logged[name] = str(error)
+                    log.warning("the schedules of %s cannot be judged: %s", name, error)
+        await asyncio.sleep(every.total_seconds())

@@ -1,0 +1,136 @@
+"""What a schedule does: one of our own operations, or a job."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from core.common.safe_text import shorten
+from core.deployment.hooks import BY_THE_CLOCK, describe, how_it_ended
+from flows.common.requester import SCHEDULE
+from flows.deployment.drift import drift
+from flows.deployment.sync import sync
+from flows.deployment.update import update
+from flows.execution.hook_checks import run_of_hook
+from flows.reporting.report import report
+from flows.storage.rehearse import rehearse
+from flows.storage.snapshot import snapshot
+from models.failures import HookError, RoasError, SnapshotError
+from models.hooks import Hook
+from models.results import OperationResult
+from models.scheduled_runs import ScheduledRun
+from models.schedules import Job, Schedule
+from tasks.deployment.hooks import HookOrder, end_left_jobs, read_all_services, run_hook
+from tasks.deployment.lease import holder_of
+from tasks.deployment.operations import is_meant_to_run
+from tasks.deployment.services import read_application
+from tasks.errors.hook_evidence import decisive_line, keep_output
+from tasks.runtime.project import Project
+
+log = logging.getLogger("roas")
+
+_ASKED_TIMES = 1800
+"""For an hour in all: so long it waits for another operation on the environment to end."""
+
+_ASK_AGAIN_SECONDS = 2.0
+_WAIT_AGAIN_SECONDS = 60.0
+_LONGEST_QUOTE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What was done, in one sentence; `evidence` names the bundle with the output of a job."""
+
+    text: str
+    evidence: str = ""
+    idle: bool = False
+    """Nothing was to be done."""
+
+
+class JobError(HookError):
+    """A job failed; `evidence` names the bundle with its output, empty where there is none."""
+
+    def __init__(self, what: str, evidence: str) -> None:
+        """Keep where its output is."""
+        super().__init__(what)
+        self.evidence = evidence
+
+
+async def do(schedule: Schedule, run: ScheduledRun, project: Project) -> Done:
+    """Do what a schedule says, once; nothing where a person stopped what it needs.
+
+    Raises:
+        RoasError: It failed.
+    """
+    job = schedule.as_hook(run.schedule)
+    await _await_turn(run.environment)
+    if _needs_application(schedule) and not await is_meant_to_run(run.environment):
+        return Done(f"{run.environment} was stopped on request, so nothing was done", idle=True)
+    return await _operate(str(schedule.run), run.environment) if job is None else await _run_job(job, run, project)
+
+
+def _needs_application(schedule: Schedule) -> bool:
+    if isinstance(schedule.run, Job):
+        return schedule.run.service is not None or schedule.run.exec is not None
+    return schedule.run in ("snapshot", "update", "sync")
+
+
+async def _await_turn(environment: str) -> None:
+    """Wait until no operation holds the environment, for a while: it may stop what is to be done here."""
+    for _ in range(_ASKED_TIMES):
+        if await asyncio.to_thread(holder_of, environment) is None:
+            return
+        await asyncio.sleep(_ASK_AGAIN_SECONDS)
+
+
+async def _operate(what: str, environment: str) -> Done:
+    asked: dict[str, Any] = {"asked_by": SCHEDULE, "wait_seconds": _WAIT_AGAIN_SECONDS}
+    if what == "snapshot":
+        taken = await snapshot(environment, **asked)
+        return Done(f"snapshot {taken.snapshot_id} is whole: {taken.bytes:,} bytes")
+    if what == "rehearse":
+        rehearsed = await rehearse(environment, **asked)
+        found = rehearsed.rehearsal
+        if found is None or not found.ok:
+            raise SnapshotError(
+                f"Snapshot {rehearsed.snapshot_id} cannot be restored: {found.problem if found else 'no result'}"
+            )
+        return Done(f"snapshot {rehearsed.snapshot_id} can be restored")
+    if what == "drift":
+        seen = await drift(environment)
+        drifted = ", ".join(line.service for line in seen.services)
+        return Done(f"drifted: {drifted}" if drifted else "it runs as declared")
+    if what == "report":
+        await report(environment)
+        return Done("the report is stored")
+    operation = update if what == "update" else sync
+    state: Any = await operation(environment, **asked, return_state=True)
+    result = await state.result()
+    if not isinstance(result, OperationResult):
+        return Done(state.message or "nothing was to be done", idle=True)
+    if not result.success:
+        raise RoasError(result.reason)
+    return Done(result.reason)
+
+
+async def _run_job(job: Hook, run: ScheduledRun, project: Project) -> Done:
+    application = await read_application(project) if job.service is None else await read_all_services(project)
+    order = HookOrder(
+        hook=job, deployment_id=f"{run.run_id}-{run.attempts}", application=application, when=BY_THE_CLOCK
+    )
+    does, began_at, began = project.redactor().text(describe(job)), datetime.now(UTC), time.monotonic()
+    log.info("job %s: %s", job.name, does)
+    await end_left_jobs(project, job.name)
+    outcome = await run_hook(project, order)
+    ended = run_of_hook(job, BY_THE_CLOCK, does, began_at, began, outcome)
+    ended = await keep_output(project.environment, ended, outcome, None)
+    if not ended.ok:
+        said = decisive_line(job.concerns or job.name, outcome)
+        quote = f'; it said "{shorten(said, _LONGEST_QUOTE)}"' if said else ""
+        raise JobError(f"it {how_it_ended(ended)}{quote}", ended.evidence)
+    last = next((line for line in reversed(ended.lines) if line.strip()), "")
+    return Done(shorten(last, _LONGEST_QUOTE) or "it ended well", ended.evidence)

@@ -1,0 +1,1 @@
+"""Runs of schedules: their record, and what a person hears of them."""
