@@ -90,16 +90,20 @@ USUAL = frozenset(
 )
 """What --help lists: the commands of a day."""
 
-FORMER = {
+OTHER_NAMES = {
     "analyse": "stats",
     "answers": "webhooks",
+    # As `docker compose` calls them.
+    "down": "stop",
+    "ps": "status",
+    "up": "start",
     "enrol": "join",
     "lifecycle": "db clean",
     "show": "history --last",
     "stores": "db",
     "ticket": "tickets",
 }
-"""Former names of commands, and what each does now; no help lists them."""
+"""Other names of commands, former ones too, and what each does; no help lists them."""
 
 _ALL = f"{__name__}.all"
 
@@ -136,8 +140,8 @@ class _Roas(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name; where there is none, click looks for similar names among all of them."""
-        if cmd_name in FORMER:
-            return self._former(ctx, *FORMER[cmd_name].split())
+        if cmd_name in OTHER_NAMES:
+            return self._by_other_name(ctx, *OTHER_NAMES[cmd_name].split())
         is_known = cmd_name in self.list_commands(ctx)
         for module, names in COMMANDS_OF.items():
             if cmd_name not in self.commands and (cmd_name in names or not is_known):
@@ -145,7 +149,7 @@ class _Roas(click.Group):
                     self.add_command(getattr(import_module(f"cli.{module}"), name))
         return super().get_command(ctx, cmd_name)
 
-    def _former(self, ctx: click.Context, name: str, *words: str) -> click.Command | None:
+    def _by_other_name(self, ctx: click.Context, name: str, *words: str) -> click.Command | None:
         """A command of this name, as if it began with these words: a subcommand or a flag."""
         command = self.get_command(ctx, name)
         for word in words:

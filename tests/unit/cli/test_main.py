@@ -6,7 +6,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from cli.main import FORMER, PURPOSES, USUAL, roas
+from cli.main import OTHER_NAMES, PURPOSES, USUAL, roas
 
 
 def test_every_command_has_one_purpose() -> None:
@@ -42,10 +42,10 @@ def test_the_short_help_lists_the_commands_of_a_day_and_counts_the_others() -> N
     assert f"And {len(known()) - len(USUAL)} more: roas --help --all" in CliRunner().invoke(roas, ["-h"]).output
 
 
-@pytest.mark.parametrize("name", FORMER)
+@pytest.mark.parametrize("name", OTHER_NAMES)
 def test_a_former_name_does_what_its_new_one_does_and_no_help_lists_it(name: str) -> None:
     assert name not in known()
-    now = [word for word in FORMER[name].split() if not word.startswith("--")]
+    now = [word for word in OTHER_NAMES[name].split() if not word.startswith("--")]
     former, present = (
         CliRunner().invoke(roas, [*words, "--help"], terminal_width=80).output for words in ([name], now)
     )
