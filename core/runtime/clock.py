@@ -72,12 +72,12 @@ def read_times(text: str) -> Times:
     if words and (("/" in words[-1] and words[-1][0].isupper()) or words[-1] == "UTC"):
         zone = words.pop()
     # Prefect takes 5-5 for every number.
-    said = re.sub(r"\b(\w+)-\1\b", r"\1", " ".join(words).lower())
+    spec = re.sub(r"\b(\w+)-\1\b", r"\1", " ".join(words).lower())
     try:
         ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise BadInputError(f"{zone!r} is no time zone;", advice="take one such as Europe/Berlin, or UTC.") from error
-    times = Times(_as_cron(said, text), zone)
+    times = Times(_as_cron(spec, text), zone)
     try:
         next(iter(CronSim(times.cron, datetime(2000, 1, 1))))  # noqa: DTZ001 - a time of the wall
     except (CronSimError, StopIteration) as error:
@@ -87,12 +87,12 @@ def read_times(text: str) -> Times:
     return times
 
 
-def _as_cron(said: str, text: str) -> str:
-    if (on_days := _ON_DAYS.fullmatch(said)) is not None:
+def _as_cron(spec: str, text: str) -> str:
+    if (on_days := _ON_DAYS.fullmatch(spec)) is not None:
         days, hour, minute = on_days.groups()
         numbers = [str(_DAYS.index(day.strip())) for day in days.split(",")] if days != "day" else ["*"]
         return f"{int(minute)} {int(hour)} * * {','.join(sorted(set(numbers)))}"
-    if (every := _EVERY.fullmatch(said)) is not None:
+    if (every := _EVERY.fullmatch(spec)) is not None:
         count, part = int(every[1] or 1), every[2]
         if not count or _PARTS_OF[part] % count:
             whole = "an hour" if part == "minute" else "a day"
@@ -101,8 +101,8 @@ def _as_cron(said: str, text: str) -> str:
             )
         step = "*" if count == 1 else f"*/{count}" if count < _PARTS_OF[part] else "0"
         return f"{step} * * * *" if part == "minute" else f"0 {step} * * *"
-    fields = said.split()
-    if _FIELDS.fullmatch(said) is None:
+    fields = spec.split()
+    if _FIELDS.fullmatch(spec) is None:
         raise BadInputError(f"{text!r} is no time of a schedule;", advice=_ADVICE)
     days, weekdays = fields[2], fields[4]
     if "*" not in (days, weekdays) and (days.startswith("*") or weekdays.startswith("*")):
@@ -110,4 +110,4 @@ def _as_cron(said: str, text: str) -> str:
             f"{text!r} names days of the month and of the week, one by a step, which programs read differently;",
             advice="name the days, such as 0 3 1,15 * 1.",
         )
-    return said
+    return spec

@@ -18,7 +18,7 @@ SOURCE = "schedule"
 _SUBJECT = "schedule "
 
 _LOOKED_BACK = timedelta(days=8)
-"""What has not begun for longer was reported, or nobody was there who could."""
+"""What has not begun for longer was reported, or no agent was there that could."""
 
 _ENDS_A_GAP = (ScheduledState.DECLARED, ScheduledState.MISSED, ScheduledState.IDLE)
 """Where no run began: what was due before it is told, or is not missing."""
@@ -46,9 +46,9 @@ def missing(runs: Sequence[ScheduledRun], schedule: Schedule, now: datetime) -> 
     first; none of what was due before its times were declared is missing.
     """
     known, began = {run.due_at for run in runs}, [run.began_at for run in runs if run.began_at is not None]
-    told = (run.due_at for run in runs if run.state in _ENDS_A_GAP and run.began_at is None)
+    gap_ends = (run.due_at for run in runs if run.state in _ENDS_A_GAP and run.began_at is None)
     # Where neither is among them, what is on record goes back further than is looked.
-    since = max(next(told, runs[-1].due_at if runs else now), now - _LOOKED_BACK)
+    since = max(next(gap_ends, runs[-1].due_at if runs else now), now - _LOOKED_BACK)
     late = timedelta(minutes=schedule.late_minutes)
     return [
         due

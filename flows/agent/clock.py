@@ -47,7 +47,8 @@ async def keep_judging(carried: Callable[[], Iterable[str]], every: timedelta = 
     while True:
         for name in carried():
             try:
-                await judge_schedules(await load_environment(name), is_paused=is_paused)
+                if (environment := await load_environment(name)).schedules:
+                    await judge_schedules(environment, is_paused=is_paused)
                 logged.pop(name, None)
             except (RoasError, OSError) as error:
                 if logged.get(name) != str(error):

@@ -170,9 +170,9 @@ class _Execution:
         ended = replace(run, state=state, ended_at=now, text=text)
         # An update that fails is an error with a ticket already.
         operates = self._schedule.run in ("update", "sync")
-        told = operates and bool(await error_of_operation(run.environment, run.began_at or now))
+        has_own_ticket = operates and bool(await error_of_operation(run.environment, run.began_at or now))
         verdict = as_failure(classify(text, shipped_set()), text) if state is ScheduledState.FAILED else None
-        await end_badly(ended, None if told else report_run(ended, self._schedule, now, verdict))
+        await end_badly(ended, None if has_own_ticket else report_run(ended, self._schedule, now, verdict))
         announce(SCHEDULE_FAILED, run.environment, text=f"schedule {run.schedule}: {text}")
         if state is not ScheduledState.SKIPPED:
             await ping(self._schedule, Ping(PingSignal.FAIL, text))

@@ -19,6 +19,7 @@ from flows.execution.hook_checks import run_of_hook
 from flows.reporting.report import report
 from flows.storage.rehearse import rehearse
 from flows.storage.snapshot import snapshot
+from models.compose import Application
 from models.failures import HookError, RoasError, SnapshotError
 from models.hooks import Hook
 from models.results import OperationResult
@@ -27,7 +28,6 @@ from models.schedules import Job, Schedule
 from tasks.deployment.hooks import HookOrder, end_left_jobs, read_all_services, run_hook
 from tasks.deployment.lease import holder_of
 from tasks.deployment.operations import is_meant_to_run
-from tasks.deployment.services import read_application
 from tasks.errors.hook_evidence import decisive_line, keep_output
 from tasks.runtime.project import Project
 
@@ -80,7 +80,7 @@ def _needs_application(schedule: Schedule) -> bool:
 
 
 async def _await_turn(environment: str) -> None:
-    """Wait until no operation holds the environment, for a while: it may stop what is to be done here."""
+    """Wait for a while until no operation holds the environment: it may be a stop, or replace what a job works in."""
     for _ in range(_ASKED_TIMES):
         if await asyncio.to_thread(holder_of, environment) is None:
             return
@@ -88,12 +88,12 @@ async def _await_turn(environment: str) -> None:
 
 
 async def _operate(what: str, environment: str) -> Done:
-    asked: dict[str, Any] = {"asked_by": SCHEDULE, "wait_seconds": _WAIT_AGAIN_SECONDS}
+    request: dict[str, Any] = {"asked_by": SCHEDULE, "wait_seconds": _WAIT_AGAIN_SECONDS}
     if what == "snapshot":
-        taken = await snapshot(environment, **asked)
+        taken = await snapshot(environment, **request)
         return Done(f"snapshot {taken.snapshot_id} is whole: {taken.bytes:,} bytes")
     if what == "rehearse":
-        rehearsed = await rehearse(environment, **asked)
+        rehearsed = await rehearse(environment, **request)
         found = rehearsed.rehearsal
         if found is None or not found.ok:
             raise SnapshotError(
@@ -108,7 +108,7 @@ async def _operate(what: str, environment: str) -> Done:
         await report(environment)
         return Done("the report is stored")
     operation = update if what == "update" else sync
-    state: Any = await operation(environment, **asked, return_state=True)
+    state: Any = await operation(environment, **request, return_state=True)
     result = await state.result()
     if not isinstance(result, OperationResult):
         return Done(state.message or "nothing was to be done", idle=True)
@@ -118,19 +118,22 @@ async def _operate(what: str, environment: str) -> Done:
 
 
 async def _run_job(job: Hook, run: ScheduledRun, project: Project) -> Done:
-    application = await read_application(project) if job.service is None else await read_all_services(project)
+    # A command on this machine needs neither Compose nor the engine.
+    application = Application(project=project.environment.project, services={})
+    if job.service is not None:
+        application = await read_all_services(project)
+        await end_left_jobs(project, job.name)
     order = HookOrder(
         hook=job, deployment_id=f"{run.run_id}-{run.attempts}", application=application, when=BY_THE_CLOCK
     )
     does, began_at, began = project.redactor().text(describe(job)), datetime.now(UTC), time.monotonic()
     log.info("job %s: %s", job.name, does)
-    await end_left_jobs(project, job.name)
     outcome = await run_hook(project, order)
     ended = run_of_hook(job, BY_THE_CLOCK, does, began_at, began, outcome)
     ended = await keep_output(project.environment, ended, outcome, None)
     if not ended.ok:
-        said = decisive_line(job.concerns or job.name, outcome)
-        quote = f'; it said "{shorten(said, _LONGEST_QUOTE)}"' if said else ""
+        line = decisive_line(job.concerns or job.name, outcome)
+        quote = f'; it said "{shorten(line, _LONGEST_QUOTE)}"' if line else ""
         raise JobError(f"it {how_it_ended(ended)}{quote}", ended.evidence)
     last = next((line for line in reversed(ended.lines) if line.strip()), "")
     return Done(shorten(last, _LONGEST_QUOTE) or "it ended well", ended.evidence)
