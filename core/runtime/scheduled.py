@@ -17,6 +17,9 @@ SOURCE = "schedule"
 
 _SUBJECT = "schedule "
 
+REMOVED = ""
+"""The times of a schedule that is in its file no more."""
+
 _LOOKED_BACK = timedelta(days=8)
 """What has not begun for longer was reported, or no agent was there that could."""
 
@@ -36,7 +39,23 @@ def schedule_of(error: RecordedError) -> str:
 
 def is_declared(runs: Sequence[ScheduledRun], schedule: Schedule) -> bool:
     """Whether a schedule is on record with the times that it has now. `runs` are its latest, newest first."""
-    return bool(runs) and runs[0].at == schedule.at
+    if not runs or runs[0].at == REMOVED:
+        return False
+    declared = next((run for run in runs if run.state is ScheduledState.DECLARED), None)
+    return all(run.at == schedule.at for run in ([declared] if declared else runs))
+
+
+def removed_run(latest: ScheduledRun, now: datetime) -> ScheduledRun:
+    """The record that a schedule is in its file no more: nothing of it is missing from now on."""
+    return ScheduledRun(
+        run_id=run_id(latest.environment, latest.schedule, now),
+        environment=latest.environment,
+        schedule=latest.schedule,
+        due_at=now,
+        at=REMOVED,
+        state=ScheduledState.IDLE,
+        text="it is not in the file any more",
+    )
 
 
 def missing(runs: Sequence[ScheduledRun], schedule: Schedule, now: datetime) -> list[datetime]:
@@ -84,7 +103,7 @@ def missed_run(
 
 def run_id(environment: str, name: str, due_at: datetime) -> str:
     """The id of the run that is due at a moment: one of the same moment has the same."""
-    digest = blake2s(f"{environment}/{name}/{due_at.isoformat()}".encode(), digest_size=2).hexdigest()
+    digest = blake2s(f"{environment}/{name}/{due_at.isoformat()}".encode(), digest_size=5).hexdigest()
     return f"{name}-{due_at:%Y%m%d-%H%M%S}-{digest}"
 
 

@@ -44,10 +44,13 @@ async def keep_judging(carried: Callable[[], Iterable[str]], every: timedelta = 
     What cannot be judged is logged once, and tried again.
     """
     logged: dict[str, str] = {}
+    judged: set[str] = set()
     while True:
         for name in carried():
             try:
-                if (environment := await load_environment(name)).schedules:
+                environment = await load_environment(name)
+                if environment.schedules or name in judged:
+                    judged.add(name)
                     await judge_schedules(environment, is_paused=is_paused)
                 logged.pop(name, None)
             except (RoasError, OSError) as error:

@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from core.runtime.scheduled import is_declared, missed_run, missing, report_run, run_id
+from core.runtime.scheduled import REMOVED, is_declared, missed_run, missing, removed_run, report_run, run_id
 from models.environments import Environment
 from models.scheduled_runs import ScheduledRun, ScheduledState
 from models.schedules import Schedule
 from tasks.recovery.notify import SCHEDULE_FAILED, announce, notify_where_asked
 from tasks.runtime.hosts import this_host
-from tasks.schedules.runs import declare_schedule, end_badly, goes_on, latest_runs
+from tasks.schedules.runs import add_run, end_badly, goes_on, last_of_each, latest_runs
 
 log = logging.getLogger("roas")
 
@@ -32,6 +32,9 @@ async def judge_schedules(
     at, found = now or datetime.now(UTC), list[ScheduledRun]()
     for name, schedule in environment.schedules.items():
         found += await _judge(environment.name, name, schedule, at, is_paused)
+    for run in await last_of_each(environment.name):
+        if run.schedule not in environment.schedules and run.at != REMOVED:
+            await add_run(removed_run(run, at))
     for run in found:
         announce(SCHEDULE_FAILED, environment.name, text=f"schedule {run.schedule}: {run.text}")
     if found:
@@ -53,7 +56,7 @@ async def _judge(
             state=ScheduledState.DECLARED,
             host_id=this_host().host_id,
         )
-        await declare_schedule(declared)
+        await add_run(declared)
         return []
     found = []
     for run in runs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -89,9 +90,9 @@ async def scheduled(
         text = (
             "it was cancelled, or what ran it was stopped" if is_cancelled else f"it failed by {type(error).__name__}"
         )
-        await asyncio.wait_for(
-            asyncio.shield(execution.end_badly(ScheduledState.FAILED, text)), _SETTLES_WITHIN_SECONDS
-        )
+        with suppress(RoasError, TimeoutError):
+            settling = asyncio.shield(execution.end_badly(ScheduledState.FAILED, text))
+            await asyncio.wait_for(settling, _SETTLES_WITHIN_SECONDS)
         raise
 
 
@@ -131,9 +132,11 @@ class _Execution:
                 await asyncio.sleep(self._schedule.retry_after_seconds)
             self._run = replace(self._run, attempts=attempt)
             try:
-                return await self._end_well(await self._try())
+                done = await self._try()
             except RoasError as error:
                 failed, evidence = self._project.redactor().text(error.what.rstrip(";")), getattr(error, "evidence", "")
+            else:
+                return await self._end_well(done)
         self._run = replace(self._run, evidence=evidence)
         return await self.end_badly(ScheduledState.FAILED, failed)
 

@@ -39,11 +39,16 @@ def latest_runs(environment: str, schedule: str, most: int = LOOKED_AT) -> list[
 
 @retry_write
 @make_async
-def declare_schedule(run: ScheduledRun) -> bool:
-    """Record that a schedule is known here from now on, unless another process has."""
-    stores = open_stores()
-    latest = stores.scheduled_runs.latest(run.environment, run.schedule, 1)
-    return not (latest and latest[0].at == run.at) and stores.scheduled_runs.add(run)
+def add_run(run: ScheduledRun) -> bool:
+    """Record what is no run: that a schedule is known here from now on, or is in its file no more."""
+    return open_stores().scheduled_runs.add(run)
+
+
+@retry_read
+@make_async
+def last_of_each(environment: str) -> list[ScheduledRun]:
+    """The latest run of each schedule of an environment that is on record."""
+    return open_stores().scheduled_runs.latest_of_each(environment, 1)
 
 
 @retry_write

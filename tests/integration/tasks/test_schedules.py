@@ -159,6 +159,17 @@ async def test_what_a_person_paused_is_not_missed_and_counts_again_once_it_goes_
     assert (found.due_at, found.text) == (at(4), "it did not begin within 10 minutes")
 
 
+async def test_what_is_taken_out_of_the_file_is_not_missed_and_counts_anew_once_it_is_back(stores: Stores) -> None:
+    await judge_schedules(declared(), at(0))
+    without = declared().model_copy(update={"schedules": {}})
+    for hour in (1.5, 2.5):
+        assert await judge_schedules(without, at(hour)) == []
+    assert states(stores) == [(0, "declared"), (1.5, "idle")]
+    assert await judge_schedules(declared(), at(5.5)) == []
+    (found,) = await judge_schedules(declared(), at(6.5))
+    assert (found.due_at, found.text) == (at(6), "it did not begin within 10 minutes")
+
+
 async def test_times_that_change_count_from_then_on(stores: Stores) -> None:
     await judge_schedules(declared(), at(0))
     often = Schedule(run="drift", at="every 30 minutes", late_minutes=10)

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from core.errors.classify import classify
 from core.errors.match import PatternSet
-from core.runtime.scheduled import is_declared, later_due, missed_run, missing, report_run, run_id, subject_of
+from core.runtime.scheduled import (
+    is_declared,
+    later_due,
+    missed_run,
+    missing,
+    removed_run,
+    report_run,
+    run_id,
+    subject_of,
+)
 from models.errors import Category
 from models.scheduled_runs import ScheduledRun, ScheduledState
 from models.schedules import Schedule
@@ -64,6 +74,12 @@ def test_times_that_change_are_declared_anew() -> None:
     assert is_declared([run(1), DECLARED], HOURLY)
     assert not is_declared([run(1), DECLARED], Schedule(run="drift", at="every 2 hours"))
     assert not is_declared([], HOURLY)
+    every_two = Schedule(run="drift", at="every 2 hours")
+    # It ran with its new times before they were declared.
+    assert not is_declared([replace(run(2), at=every_two.at), run(1), DECLARED], every_two)
+    assert not is_declared([replace(run(2), at=every_two.at), run(1)], every_two)
+    assert is_declared([run(2), run(1)], HOURLY)
+    assert not is_declared([removed_run(run(1), at(2)), run(1), DECLARED], HOURLY)
 
 
 def test_one_that_comes_after_the_next_is_due_gives_way() -> None:
@@ -74,6 +90,7 @@ def test_one_that_comes_after_the_next_is_due_gives_way() -> None:
 def test_runs_of_one_moment_have_one_id_and_runs_of_two_have_two() -> None:
     assert run_id("prod", "hourly", at(1)) == run_id("prod", "hourly", at(1))
     assert len({run_id(env, name, at(due)) for env in "ab" for name in ("x", "y") for due in (1, 2)}) == 8
+    assert len({run_id(f"shop{number}", "backup", at(1)) for number in range(2000)}) == 2000
 
 
 def test_several_that_are_missing_are_one_record_that_counts_them() -> None:
