@@ -212,9 +212,15 @@ async def test_a_run_that_was_killed_is_told_by_the_agent_and_its_container_is_g
     assert title.endswith("its process was ended before it was done")
     (left,) = containers_of_jobs(place)
     again = asyncio.create_task(run("long"))
-    await until(lambda: containers_of_jobs(place) not in ([], [left]))
-    assert left not in containers_of_jobs(place)
-    subprocess.run(["docker", "kill", containers_of_jobs(place)[0].split()[0]], check=True, capture_output=True)
+    left_name = left.split()[0]
+
+    def running_anew() -> list[str]:
+        names = [one.removesuffix(" running") for one in containers_of_jobs(place) if one.endswith(" running")]
+        return [name for name in names if name != left_name]
+
+    await until(lambda: bool(running_anew()))
+    assert left_name not in [one.split()[0] for one in containers_of_jobs(place)]
+    subprocess.run(["docker", "kill", running_anew()[0]], check=True, capture_output=True)
     assert (await again).state is ScheduledState.FAILED
 
 
