@@ -149,8 +149,13 @@ def how_it_ended(run: HookRun) -> str:
 
 def failure(run: HookRun, decisive: str = "") -> str:
     """Say in one sentence that a hook failed, and how; `decisive` is the line of its output that shows it best."""
+    return f"{kind_of(run)} {run.name} failed ({run.does}): {how_it_failed(run, decisive)}"
+
+
+def how_it_failed(run: HookRun, decisive: str = "") -> str:
+    """Say how a hook failed, where its name is known; `decisive` as of `failure`."""
     quote = f'; it said "{shorten(decisive, 200)}"' if decisive.strip() else ""
-    return f"{kind_of(run)} {run.name} failed ({run.does}): it {how_it_ended(run)}{quote}"
+    return f"it {how_it_ended(run)}{quote}"
 
 
 def proof_of_rollback(services: int, hooks: Hooks, runs: Sequence[HookRun] | None, *, data_changed: bool) -> str:

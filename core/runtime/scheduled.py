@@ -66,7 +66,7 @@ def missing(runs: Sequence[ScheduledRun], schedule: Schedule, now: datetime) -> 
     """
     known, began = {run.due_at for run in runs}, [run.began_at for run in runs if run.began_at is not None]
     gap_ends = (run.due_at for run in runs if run.state in _ENDS_A_GAP and run.began_at is None)
-    # Where neither is among them, what is on record goes back further than is looked.
+    # Where none is among them, what is on record goes back further than is looked.
     since = max(next(gap_ends, runs[-1].due_at if runs else now), now - _LOOKED_BACK)
     late = timedelta(minutes=schedule.late_minutes)
     return [

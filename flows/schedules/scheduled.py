@@ -25,7 +25,7 @@ from flows.common import parameters
 from flows.schedules.work import Done, do
 from models.failures import NotFoundError, RoasError
 from models.scheduled_runs import ScheduledRun, ScheduledState
-from models.schedules import Schedule
+from models.schedules import Job, Schedule
 from tasks.deployment.belonging import refuse_elsewhere
 from tasks.recovery.notify import SCHEDULE_FAILED, announce, notify_where_asked
 from tasks.runtime.hosts import this_host
@@ -149,7 +149,7 @@ class _Execution:
     async def _try(self) -> Done:
         limit = self._schedule.limit_seconds
         try:
-            async with asyncio.timeout(None if self._schedule.as_hook(self._run.schedule) else limit):
+            async with asyncio.timeout(None if isinstance(self._schedule.run, Job) else limit):
                 return await do(self._schedule, self._run, self._project)
         except TimeoutError as error:
             raise RoasError(f"it did not end within {timedelta(seconds=limit or 0)}, and was cancelled") from error

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from core.common.safe_text import shorten
-from core.deployment.hooks import BY_THE_CLOCK, describe, how_it_ended
+from core.deployment.hooks import BY_THE_CLOCK, describe, how_it_failed
 from flows.common.requester import SCHEDULE
 from flows.deployment.drift import drift
 from flows.deployment.sync import sync
@@ -133,7 +133,6 @@ async def _run_job(job: Hook, run: ScheduledRun, project: Project) -> Done:
     ended = await keep_output(project.environment, ended, outcome, None)
     if not ended.ok:
         line = decisive_line(job.concerns or job.name, outcome)
-        quote = f'; it said "{shorten(line, _LONGEST_QUOTE)}"' if line else ""
-        raise JobError(f"it {how_it_ended(ended)}{quote}", ended.evidence)
+        raise JobError(how_it_failed(ended, line), ended.evidence)
     last = next((line for line in reversed(ended.lines) if line.strip()), "")
     return Done(shorten(last, _LONGEST_QUOTE) or "it ended well", ended.evidence)

@@ -118,8 +118,8 @@ def declared_schedules(environment: str) -> Mapping[str, Schedule] | None:
     """What the environment's file says is done by the clock; None where it cannot be read."""
     try:
         return declared_environment(environment, current_settings()).schedules
-    except EnvironmentFileError as error:
-        log.warning("what %s does by the clock is not known: %s", environment, error.what)
+    except EnvironmentFileError:
+        # It is asked every few seconds; a deployment is made seldom, and `_schedule_of_sync` logs the reason then.
         return None
 
 

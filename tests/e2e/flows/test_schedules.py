@@ -188,11 +188,13 @@ async def test_an_update_by_the_clock_is_an_operation_with_its_own_ticket(place:
     failed = await run("renew")
     assert failed.state is ScheduledState.FAILED
     with place.stores() as stores:
-        assert [error.source for error in stores.errors.list_unresolved("test")] == ["start"], "one cause is told once"
+        assert [error.source for error in stores.errors.list_unresolved("test")] == ["start"], (
+            "one cause is reported once"
+        )
         assert stores.operations.history(environment="test")[0].user_agent == "schedule"
 
 
-async def test_a_run_that_was_killed_is_told_by_the_agent_and_its_container_is_gone_before_the_next(
+async def test_a_run_that_was_killed_is_reported_by_the_agent_and_its_container_is_gone_before_the_next(
     place: Place,
 ) -> None:
     place.declare(

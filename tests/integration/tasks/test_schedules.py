@@ -1,4 +1,4 @@
-"""Runs of schedules in real stores: claimed once, judged, told once, ended by the next success."""
+"""Runs of schedules in real stores: claimed once, judged, reported once, ended by the next success."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def test_of_many_that_claim_a_run_one_gets_it(stores: Stores) -> None:
     assert states(stores) == [(1, "running")]
 
 
-async def test_what_is_missed_is_told_once_and_may_still_be_made_up_for(stores: Stores) -> None:
+async def test_what_is_missed_is_reported_once_and_may_still_be_made_up_for(stores: Stores) -> None:
     assert await judge_schedules(declared(), at(0)) == []
     assert await judge_schedules(declared(), at(1.1)) == [], "it is not late yet"
     found = await judge_schedules(declared(), at(3.2))
@@ -102,7 +102,7 @@ async def test_what_is_missed_is_told_once_and_may_still_be_made_up_for(stores: 
     assert stores.errors.list_unresolved("prod") == []
 
 
-async def test_a_run_whose_process_was_killed_has_failed_and_that_is_told(stores: Stores) -> None:
+async def test_a_run_whose_process_was_killed_has_failed_and_that_is_reported(stores: Stores) -> None:
     await judge_schedules(declared(), at(0))
     for due, runner in ((1, GONE), (2, this_process()), (3, ELSEWHERE)):
         assert await claim_run(run(at(due), runner=runner))
@@ -214,13 +214,13 @@ async def test_of_two_hundred_runs_none_is_lost_and_none_is_done_twice(
 
     assert set(done.values()) == {1}
     runs = {one.due_at: one for one in stores.scheduled_runs.latest("prod", "hourly", 1000)}
-    told = [due for due, one in runs.items() if one.state is ScheduledState.MISSED]
+    reported = [due for due, one in runs.items() if one.state is ScheduledState.MISSED]
     began_at = [one.began_at for one in runs.values() if one.began_at is not None]
     made_up_for = timedelta(minutes=10)
     for due in dues:
         is_covered = any(due <= moment <= due + made_up_for for moment in began_at)
-        is_told = any(due <= missed for missed in told if not any(due < moment < missed for moment in began_at))
-        assert due in runs or is_covered or is_told, due
+        is_reported = any(due <= missed for missed in reported if not any(due < moment < missed for moment in began_at))
+        assert due in runs or is_covered or is_reported, due
 
 
 def test_the_list_has_what_is_declared_with_its_runs_the_newest_first(stores: Stores) -> None:

@@ -54,13 +54,13 @@ def test_what_was_due_before_the_schedule_was_declared_is_not_missing() -> None:
     assert hours(missing([run(2.5, ScheduledState.DECLARED, None)], HOURLY, at(5))) == [3, 4]
 
 
-def test_a_run_is_missing_once_it_is_late_and_only_until_it_is_told() -> None:
+def test_a_run_is_missing_once_it_is_late_and_only_until_it_is_reported() -> None:
     runs = [run(1), DECLARED]
     assert missing(runs, HOURLY, at(2) + timedelta(minutes=9)) == []
     assert hours(missing(runs, HOURLY, at(2) + timedelta(minutes=10))) == [2]
-    told = [run(2, ScheduledState.MISSED, None), *runs]
-    assert missing(told, HOURLY, at(2.9)) == []
-    assert hours(missing(told, HOURLY, at(3.5))) == [3]
+    reported = [run(2, ScheduledState.MISSED, None), *runs]
+    assert missing(reported, HOURLY, at(2.9)) == []
+    assert hours(missing(reported, HOURLY, at(3.5))) == [3]
 
 
 def test_what_another_run_made_up_for_in_time_is_not_missing() -> None:
