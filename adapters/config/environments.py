@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 from adapters.config.compose_extension import FIELD, Said, said_in_compose_files, with_said
 from adapters.config.compose_files import compose_files_of, project_name_of
 from adapters.config.environment_files import chosen_folder, environment_files, name_of, no_environments, places
-from adapters.config.environment_names import SUFFIXES, environment_names
+from adapters.config.environment_names import COMPOSE_FILES, SUFFIXES, environment_names
 from adapters.config.yaml_files import parse_compose_file, parse_document, read_content, read_documents
 from adapters.gate.expression_syntax import syntax_mistake
 from adapters.git.places import current_checkout
@@ -194,7 +194,7 @@ def _advice(name: str, names: Collection[str]) -> str:
 def _of_compose_itself(path: Path) -> dict[str, Any]:
     """The fields that a Compose file with `x-roas` gives without it."""
     project = project_name_of(path.parent) or name_of(path)
-    beside = compose_files_of(path.parent)
+    beside = compose_files_of(path.parent) if path.name in COMPOSE_FILES else ()
     return {"project": project, "compose_files": [str(file) for file in (beside if path in beside else (path,))]}
 
 
