@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 
 from adapters.config.compose_extension import FIELD, Said, said_in_compose_files, with_said
 from adapters.config.compose_files import compose_files_of, project_name_of
+from adapters.config.docker_contexts import engine_of_context
 from adapters.config.environment_files import chosen_folder, environment_files, name_of, no_environments, places
 from adapters.config.environment_names import COMPOSE_FILES, SUFFIXES, environment_names
 from adapters.config.yaml_files import parse_compose_file, parse_document, read_content, read_documents
@@ -35,7 +36,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 def load_environment(name: str, directory: Path) -> Environment:
     """Read NAME.yaml of a folder; relative paths in it are relative to that folder.
 
-    Without an engine in the file, DOCKER_HOST counts, else the local socket.
+    Without an engine or context in the file, DOCKER_HOST counts, else DOCKER_CONTEXT, else the local socket.
 
     Raises:
         EnvironmentFileError: There is no such file, or it is not a valid environment; the message names
@@ -100,8 +101,10 @@ def read_environment(path: Path, name: str | None = None) -> Environment:
             if name is None
             else "Write name: and small letters, digits, - and _ on one line, or leave name out.",
         )
-    if "engine" not in data and os.environ.get("DOCKER_HOST"):
-        data["engine"] = os.environ["DOCKER_HOST"]
+    if "engine" in data and data.get("context") is not None:
+        at = _lines(said, [(("context",), "engine is given, too. Leave one of the two out.")])
+        raise EnvironmentFileError(at[0], advice="")
+    data |= _engine(data)
     try:
         environment = Environment.model_validate(data)
     except ValidationError as error:
@@ -137,8 +140,7 @@ def environment_for_compose_files(files: Sequence[Path], project: str | None = N
     }
     said = said_in_compose_files(paths)
     data = with_said(data, said)
-    if "engine" not in data and os.environ.get("DOCKER_HOST"):
-        data["engine"] = os.environ["DOCKER_HOST"]
+    data |= _engine(data)
     try:
         return _with_paths_from(paths[0].parent, Environment.model_validate(data))
     except ValidationError as error:
@@ -189,6 +191,16 @@ def _find(name: str, directory: Path) -> Path:
 def _advice(name: str, names: Collection[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1)
     return f"Did you mean {near[0]}?" if near else f"Known there: {', '.join(sorted(names)) or 'none'}."
+
+
+def _engine(data: Mapping[str, Any]) -> dict[str, str]:
+    """The engine where the file names none itself: that of its context, else as the docker command chooses."""
+    context = data.get("context") or (None if os.environ.get("DOCKER_HOST") else os.environ.get("DOCKER_CONTEXT"))
+    if "engine" in data:
+        return {}
+    if isinstance(context, str) and context:
+        return {"engine": engine_of_context(context)}
+    return {"engine": os.environ["DOCKER_HOST"]} if os.environ.get("DOCKER_HOST") else {}
 
 
 def _of_compose_itself(path: Path) -> dict[str, Any]:
