@@ -31,7 +31,7 @@ def test_docker_lists_it_and_runs_its_commands(docker: dict[str, str]) -> None:
     assert "Err" not in plugins["roas"]
     assert run(docker, "docker", "roas", "--version").stdout.startswith("roas ")
     refused = run(docker, "docker", "roas", "start", "no-such-environment", "--nothing")
-    assert (refused.returncode, "No such option: --nothing" in refused.stderr) == (2, True)
+    assert (refused.returncode, "--nothing" in refused.stderr) == (2, True), refused.stderr
 
 
 @pytest.mark.parametrize("problem", ["", "exit status 1"])
