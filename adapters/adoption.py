@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 from urllib.parse import urlsplit
-
-from dotenv.main import DotEnv
 
 from adapters.compose.cli import ComposeCli
 from adapters.compose.sources import included_env_files, read_sources
 from adapters.compose.variables import process_environment, variables_of, withheld_variables
+from adapters.config.compose_files import is_there, variables_in
 from adapters.docker.engine import DockerEngine
 from adapters.host.private_files import read_regular
 from adapters.probes.run import run_probe
@@ -29,74 +27,7 @@ from models.environments import Environment, NetworkProbe, Probe, TcpProbe
 from models.failures import EnvironmentFileError, NotFoundError, RoasError
 from models.health import ProbeResult
 
-# In the order in which Compose takes the first that exists.
-COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
-OVERRIDE_FILES = (
-    *("compose.override.yml", "compose.override.yaml"),
-    *("docker-compose.override.yml", "docker-compose.override.yaml"),
-)
-
 _EMPTY_DEFAULT = re.compile(r"\$\{(\w+):?-\}")
-
-
-def compose_files_of(folder: Path) -> tuple[Path, ...]:
-    """The Compose files of a folder as Compose chooses them: those that COMPOSE_FILE lists, in the process or in
-    `.env`, else the first of each kind of name.
-
-    Raises:
-        EnvironmentFileError: There is none.
-    """
-    if not _is_there(folder, Path.is_dir):
-        raise EnvironmentFileError(f"There is no folder {folder}.", advice="Name the one with the Compose file.")
-    beside = _variables_in(folder / ".env")
-    listed = os.environ.get("COMPOSE_FILE") or beside.get("COMPOSE_FILE")
-    if listed:
-        separator = os.environ.get("COMPOSE_PATH_SEPARATOR") or beside.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
-        return tuple(folder / path for path in listed.split(separator) if path)
-    chosen = next((folder / name for name in COMPOSE_FILES if (folder / name).is_file()), None)
-    if chosen is None:
-        raise EnvironmentFileError(
-            f"There is no Compose file in {folder}: none of {', '.join(COMPOSE_FILES)}.",
-            advice="Name the folder that has one, or the file with -f.",
-        )
-    override = next((folder / name for name in OVERRIDE_FILES if (folder / name).is_file()), None)
-    return (chosen,) if override is None else (chosen, override)
-
-
-def nearest_compose_folder(folder: Path) -> Path:
-    """The folder, or its nearest parent with a Compose file, as Compose searches; the folder itself if none has one."""
-    if os.environ.get("COMPOSE_FILE") or _variables_in(folder / ".env").get("COMPOSE_FILE"):
-        return folder
-    for at in (folder, *folder.absolute().parents):
-        if any(_is_there(at / name, Path.is_file) for name in COMPOSE_FILES):
-            return at
-    return folder
-
-
-def _is_there(path: Path, is_kind: Callable[[Path], bool]) -> bool:
-    """Whether a file or folder exists; a name that the system refuses, such as one too long, does not."""
-    try:
-        return is_kind(path)
-    except OSError:
-        return False
-
-
-def project_name_of(folder: Path) -> str | None:
-    """The project's name in the `.env` of a folder, which Compose reads unless its process has one."""
-    return (
-        None
-        if os.environ.get("COMPOSE_PROJECT_NAME")
-        else _variables_in(folder / ".env").get("COMPOSE_PROJECT_NAME") or None
-    )
-
-
-def _variables_in(file: Path) -> dict[str, str]:
-    try:
-        text = read_regular(file).decode("utf-8")
-    except (OSError, ValueError):
-        # Compose itself reports one that it cannot read.
-        return {}
-    return {name: value or "" for name, value in DotEnv(None, StringIO(text), interpolate=False).parse()}
 
 
 def running_application(project: str, engine: DockerEngine) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
@@ -123,9 +54,9 @@ def running_application(project: str, engine: DockerEngine) -> tuple[tuple[Path,
         )
     for origin in made_from:
         files = tuple(map(Path, origin.files))
-        if files and all(_is_there(file, Path.is_file) for file in files):
-            return files, tuple(file for file in map(Path, origin.env_files) if _is_there(file, Path.is_file))
-    missing = sorted({file for origin in made_from for file in origin.files if not _is_there(Path(file), Path.is_file)})
+        if files and all(is_there(file, Path.is_file) for file in files):
+            return files, tuple(file for file in map(Path, origin.env_files) if is_there(file, Path.is_file))
+    missing = sorted({file for origin in made_from for file in origin.files if not is_there(Path(file), Path.is_file)})
     what = f"are gone: {', '.join(missing)}" if missing else "are not named by its containers' labels"
     raise EnvironmentFileError(
         f"The Compose files of project {project} {what}.",
@@ -236,7 +167,7 @@ def _variables(environment: Environment, compose: ComposeCli) -> Iterator[UsedVa
     included = {
         name
         for file in included_env_files(environment.compose_files)
-        for name, value in _variables_in(file).items()
+        for name, value in variables_in(file).items()
         if value
     }
     for name in sorted({*filled_in, *(variable for variable in sources.variables if is_secret_name(variable))}):

@@ -47,7 +47,7 @@ def init(
     searched for in parent folders too; in a checkout, or with ROAS_ENVIRONMENTS_DIR, it is
     NAME.yaml in the folder of environments.
     """
-    from adapters.adoption import compose_files_of, nearest_compose_folder, project_name_of
+    from adapters.config.compose_files import compose_files_of, nearest_compose_folder, project_name_of
     from adapters.config.environments import environment_for_compose_files
 
     chosen = files or compose_files_of(nearest_compose_folder(folder))

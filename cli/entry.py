@@ -28,6 +28,16 @@ _SERVICES = ("serve", "worker", "metrics", "mcp", "top")
 _OPTIONS_WITH_A_VALUE = ("--config",)
 """Options that may stand before the command."""
 
+_PLUGIN = "docker-roas"
+"""The name of a link to this script in ~/.docker/cli-plugins."""
+
+_HOOK = "docker-cli-plugin-hooks"
+_PLUGIN_ANSWERS = {
+    "docker-cli-plugin-metadata": '{"SchemaVersion": "0.1.0", "Vendor": "ROAS Ops", '
+    '"ShortDescription": "Start, prove, watch and repair Compose applications"}',
+    _HOOK: '{"Type": 0, "Template": "`docker roas start` names the service that failed, and why"}',
+}
+
 _COMPLETION = "_ROAS_COMPLETE"
 """A shell asks for completions with this variable: pressing a key leaves no process behind."""
 
@@ -35,10 +45,28 @@ _COMPLETION = "_ROAS_COMPLETE"
 def main() -> None:
     """Run `roas` and exit with its code."""
     program = "cli.main:main"
+    if os.path.basename(sys.argv[0]) == _PLUGIN:  # noqa: PTH119 - the import of pathlib would take longer
+        _answer_docker()
     if command_of(sys.argv[1:]) in _SERVICES:
         run_program(program)
     else:
         _run(program)
+
+
+def _answer_docker() -> None:
+    """Be a plugin of the docker command: say what it asks of one, else leave the words of `docker roas …` as ours.
+
+    Source: docker/cli, cli-plugins/metadata and cli-plugins/hooks.
+    """
+    if sys.argv[1:2] == ["roas"]:
+        del sys.argv[1]
+    words = sys.argv[1:]
+    answer = _PLUGIN_ANSWERS.get(words[0] if words else "")
+    if answer is not None:
+        # Docker asks after a command that its configuration names; one that went well needs no advice.
+        if words[0] != _HOOK or '"CommandError":""' not in "".join(words[1:]):
+            print(answer)
+        sys.exit()
 
 
 def command_of(words: list[str]) -> str:

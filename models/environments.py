@@ -371,6 +371,7 @@ class Environment(Strict):
         pattern=r"^(unix|tcp|ssh|http|https)://.+",
         description="The engine that its containers run on.",
     )
+    context: Text | None = Field(default=None, description="A Docker context, in place of `engine`.")
     env_files: tuple[FilePath, ...] = Field(default=(), description="Files with variables for the Compose files.")
     profiles: tuple[str, ...] = Field(default=(), description="Compose profiles to switch on.")
     variables: tuple[str, ...] = Field(default=(), description="Names that must be set and not empty.")

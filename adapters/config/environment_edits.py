@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from adapters.config.environment_files import is_compose_file
 from adapters.config.environments import read_environment
 from adapters.config.yaml_files import read_document
 from models.failures import EnvironmentFileError
@@ -24,6 +25,11 @@ def add_channel(path: Path, name: str, block: str) -> bool:
     """
     if block in read_environment(path, name).notify:
         return False
+    if is_compose_file(path):
+        raise EnvironmentFileError(
+            f"{path} is a Compose file, which is left as it is.",
+            advice="Write the line there yourself, below x-roas.",
+        )
     node, _ = read_document(path)
     text = path.read_text(encoding="utf-8")
     _replace(path, name, _with_channel(text, _field(node, "notify"), _field(node, "project"), block))

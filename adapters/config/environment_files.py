@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from adapters.config.environment_names import SUFFIXES, environment_names
+from adapters.config.environment_names import COMPOSE_FILES, SUFFIXES, environment_names
 from models.failures import EnvironmentFileError
 from models.settings import Settings, config_home
 
@@ -22,6 +22,7 @@ _OWN_FOLDER = "roas"
 _LISTED = "environments"
 _NAME = "[a-z0-9][a-z0-9_-]{0,62}"
 _FIELD = re.compile(rf"^(name|project)[ \t]*:[ \t]+(['\"]?)({_NAME})\2[ \t]*(?:#.*)?\r?$", re.MULTILINE)
+_EXTENSION = re.compile(r"^x-roas[ \t]*:", re.MULTILINE)
 _MOST_CHARACTERS = 256 * 1024
 
 
@@ -54,7 +55,7 @@ def known_environments(settings: Settings) -> tuple[str, ...]:
 
 
 def meant_environment(settings: Settings) -> tuple[str, Path] | None:
-    """The environment that is meant where none is named, and its file: that of ROAS_CONFIG, else the nearest roas.yaml.
+    """The environment that is meant where none is named, and its file: that of ROAS_CONFIG, else the nearest one.
 
     None where one folder of environments is chosen, or there is no such file.
     """
@@ -74,31 +75,52 @@ def chosen_folder(settings: Settings) -> Path | None:
 
 
 def nearest_file(folder: Path) -> Path | None:
-    """The roas.yaml of a folder, or of its nearest parent up to the repository or the home folder.
+    """The roas.yaml of a folder, else its Compose file if that has `x-roas`, or of the nearest parent up to the
+    repository or the home folder.
 
     In a parent it counts only if it belongs to this user or root: it names programs that probes run.
     """
     home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises for a user without one
     for at in (folder, *folder.parents):
-        file = at / FILE
         with suppress(OSError):
-            if file.is_file() and (at == folder or file.stat().st_uid in _trusted_users()):
+            file = _own_file(at)
+            if file is not None and (at == folder or file.stat().st_uid in _trusted_users()):
                 return file
             if at == home or (at / ".git").exists():
                 return None
     return None
 
 
+def _own_file(folder: Path) -> Path | None:
+    if (folder / FILE).is_file():
+        return folder / FILE
+    compose = next((folder / name for name in COMPOSE_FILES if (folder / name).is_file()), None)
+    return compose if compose is not None and is_compose_file(compose) else None
+
+
+def is_compose_file(file: Path) -> bool:
+    """Whether the file of an environment is a Compose file with `x-roas`. Raises OSError."""
+    return _EXTENSION.search(_beginning(file)) is not None
+
+
+def _beginning(file: Path) -> str:
+    with file.open(encoding="utf-8", errors="replace") as opened:
+        return opened.read(_MOST_CHARACTERS)
+
+
 def name_of(file: Path) -> str:
     """The name of the environment that a file holds by itself: its `name`, else its `project` in a roas.yaml, else that
-    of the file or, of a roas.yaml, of its folder.
+    of the file or, of a roas.yaml or a Compose file, of its folder.
     """
-    with suppress(OSError, ValueError), file.open(encoding="utf-8") as opened:
-        fields = {match[1]: match[3] for match in _FIELD.finditer(opened.read(_MOST_CHARACTERS))}
-        name = fields.get("name") or (fields.get("project") if file.name == FILE else None)
+    is_of_folder = file.name == FILE
+    with suppress(OSError, ValueError):
+        text = _beginning(file)
+        fields = {match[1]: match[3] for match in _FIELD.finditer(text)}
+        name = fields.get("name") or (fields.get("project") if is_of_folder else None)
         if name:
             return name
-    if file.name != FILE:
+        is_of_folder = is_of_folder or _EXTENSION.search(text) is not None
+    if not is_of_folder:
         return file.stem
     return re.sub(r"[^-_a-z0-9]", "", file.absolute().parent.name.lower()).lstrip("_-") or "app"
 

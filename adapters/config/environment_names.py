@@ -8,6 +8,8 @@ from pathlib import Path
 from models.failures import EnvironmentFileError
 
 SUFFIXES = (".yaml", ".yml")
+# In the order in which Compose takes the first that exists.
+COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 
 
 def environment_names(directory: Path) -> tuple[str, ...]:

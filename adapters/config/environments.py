@@ -8,7 +8,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -16,9 +16,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from adapters.config.environment_files import chosen_folder, environment_files, no_environments, places
-from adapters.config.environment_names import SUFFIXES, environment_names
-from adapters.config.yaml_files import parse_document, read_content, read_documents
+from adapters.config.compose_extension import FIELD, Said, said_in_compose_files, with_said
+from adapters.config.compose_files import compose_files_of, project_name_of
+from adapters.config.docker_contexts import engine_of_context
+from adapters.config.environment_files import chosen_folder, environment_files, name_of, no_environments, places
+from adapters.config.environment_names import COMPOSE_FILES, SUFFIXES, environment_names
+from adapters.config.yaml_files import parse_compose_file, parse_document, read_content, read_documents
 from adapters.gate.expression_syntax import syntax_mistake
 from adapters.git.places import current_checkout
 from models.environments import Environment
@@ -33,7 +36,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 def load_environment(name: str, directory: Path) -> Environment:
     """Read NAME.yaml of a folder; relative paths in it are relative to that folder.
 
-    Without an engine in the file, DOCKER_HOST counts, else the local socket.
+    Without an engine or context in the file, DOCKER_HOST counts, else DOCKER_CONTEXT, else the local socket.
 
     Raises:
         EnvironmentFileError: There is no such file, or it is not a valid environment; the message names
@@ -73,13 +76,22 @@ def environment_file(name: str, settings: Settings) -> Path:
 
 
 def read_environment(path: Path, name: str | None = None) -> Environment:
-    """Read one environment file; without a name its own is the file's, without the suffix.
+    """Read one environment file, and what its Compose files say beyond it; a Compose file with `x-roas` is one, too.
+
+    Without a name its own is the file's, without the suffix, and of a Compose file the project's.
 
     Raises:
         EnvironmentFileError: As for `load_environment`.
     """
     node, data = _parse(path)
-    expected = name or path.stem
+    is_compose = FIELD in data
+    if is_compose:
+        data = _of_compose_itself(path)
+    said = [] if "source" in data else said_in_compose_files(_compose_files_named(path, data))
+    data = with_said(data, said)
+    if not is_compose:
+        said.insert(0, Said(path, node, (), None))
+    expected = name or (name_of(path) if is_compose else path.stem)
     data.setdefault("name", expected)
     if data["name"] != expected:
         reason = f"the file is named {path.stem!r}" if name is None or name == path.stem else f"{name!r} was read there"
@@ -89,13 +101,15 @@ def read_environment(path: Path, name: str | None = None) -> Environment:
             if name is None
             else "Write name: and small letters, digits, - and _ on one line, or leave name out.",
         )
-    if "engine" not in data and os.environ.get("DOCKER_HOST"):
-        data["engine"] = os.environ["DOCKER_HOST"]
+    if "engine" in data and data.get("context") is not None:
+        at = _lines(said, [(("context",), "engine is given, too. Leave one of the two out.")])
+        raise EnvironmentFileError(at[0], advice="")
+    data |= _engine(data)
     try:
         environment = Environment.model_validate(data)
     except ValidationError as error:
-        raise _refusal(path, node, error) from error
-    _check_words(path, node, environment)
+        raise _refusal(said, error) from error
+    _check_words(said, environment)
     return _with_paths_from(path.absolute().parent, environment)
 
 
@@ -121,13 +135,17 @@ def environment_for_compose_files(files: Sequence[Path], project: str | None = N
         "name": name,
         "project": name,
         "compose_files": tuple(paths),
+        "env_files": tuple(cwd / file for file in os.environ.get("COMPOSE_ENV_FILES", "").split(",") if file),
         "profiles": profiles,
     }
-    if os.environ.get("DOCKER_HOST"):
-        data["engine"] = os.environ["DOCKER_HOST"]
+    said = said_in_compose_files(paths)
+    data = with_said(data, said)
+    data |= _engine(data)
     try:
-        return Environment.model_validate(data)
+        return _with_paths_from(paths[0].parent, Environment.model_validate(data))
     except ValidationError as error:
+        if said:
+            raise _refusal(said, error) from error
         first = error.errors(include_url=False)[0]
         name = {"engine": "DOCKER_HOST", "profiles": "COMPOSE_PROFILES"}.get(str(first["loc"][0]), "The Compose file")
         raise EnvironmentFileError(f"{name} cannot be used: {_explain(first)}") from error
@@ -175,6 +193,29 @@ def _advice(name: str, names: Collection[str]) -> str:
     return f"Did you mean {near[0]}?" if near else f"Known there: {', '.join(sorted(names)) or 'none'}."
 
 
+def _engine(data: Mapping[str, Any]) -> dict[str, str]:
+    """The engine where the file names none itself: that of its context, else as the docker command chooses."""
+    context = data.get("context") or (None if os.environ.get("DOCKER_HOST") else os.environ.get("DOCKER_CONTEXT"))
+    if "engine" in data:
+        return {}
+    if isinstance(context, str) and context:
+        return {"engine": engine_of_context(context)}
+    return {"engine": os.environ["DOCKER_HOST"]} if os.environ.get("DOCKER_HOST") else {}
+
+
+def _of_compose_itself(path: Path) -> dict[str, Any]:
+    """The fields that a Compose file with `x-roas` gives without it."""
+    project = project_name_of(path.parent) or name_of(path)
+    beside = compose_files_of(path.parent) if path.name in COMPOSE_FILES else ()
+    return {"project": project, "compose_files": [str(file) for file in (beside if path in beside else (path,))]}
+
+
+def _compose_files_named(path: Path, data: Mapping[str, Any]) -> list[Path]:
+    """The Compose files that an environment's file names; what is no path is left to the check of the whole."""
+    named = data.get("compose_files")
+    return [path.parent / _expand_home(Path(file)) for file in named or () if isinstance(file, str) and file.strip()]
+
+
 def _parse(path: Path) -> tuple[yaml.Node, dict[str, Any]]:
     node, data = _document_of(read_content(path), path)
     if node is None or not isinstance(data, dict):
@@ -188,23 +229,20 @@ def _parse(path: Path) -> tuple[yaml.Node, dict[str, Any]]:
 @lru_cache(maxsize=128)
 def _document_of(content: bytes, path: Path) -> tuple[yaml.Node | None, Any]:
     """What a file declares. A watch asks for it several times a minute, and it seldom changes."""
-    return parse_document(content, path)
+    return parse_compose_file(content, path) if FIELD.encode() in content else parse_document(content, path)
 
 
-def _refusal(path: Path, node: yaml.Node, error: ValidationError) -> EnvironmentFileError:
-    """All mistakes of the file in one error, without values, since one may be a password."""
+def _refusal(said: Sequence[Said], error: ValidationError) -> EnvironmentFileError:
+    """All mistakes of the files in one error, without values, since one may be a password."""
     mistakes = error.errors(include_url=False, include_input=False)
-    entries = [
-        (_line(node, mistake["loc"]), _field(node, mistake["loc"]), _explain(mistake))
-        for mistake in mistakes[:_MISTAKES_SHOWN]
-    ]
-    lines = [f"{path}:{line}: {field}: {text}" for line, field, text in sorted(entries)]
+    found = [(mistake["loc"], _explain(mistake)) for mistake in mistakes[:_MISTAKES_SHOWN]]
+    lines = _lines(said, found)
     if len(mistakes) > _MISTAKES_SHOWN:
-        lines.append(f"{path}: {len(mistakes) - _MISTAKES_SHOWN} more mistakes like these.")
+        lines.append(f"{said[0].path}: {len(mistakes) - _MISTAKES_SHOWN} more mistakes like these.")
     return EnvironmentFileError("\n".join(lines), advice="")
 
 
-def _check_words(path: Path, node: yaml.Node, environment: Environment) -> None:
+def _check_words(said: Sequence[Said], environment: Environment) -> None:
     """Refuse a policy whose expression has a mistake in its syntax, and a schedule whose times are not understood.
 
     Raises:
@@ -223,8 +261,23 @@ def _check_words(path: Path, node: yaml.Node, environment: Environment) -> None:
         except BadInputError as error:
             found.append((("schedules", name, "at"), str(error)))
     if found:
-        lines = [f"{path}:{_line(node, loc)}: {_field(node, loc)}: {text}" for loc, text in found]
-        raise EnvironmentFileError("\n".join(lines), advice="")
+        raise EnvironmentFileError("\n".join(_lines(said, found)), advice="")
+
+
+def _lines(said: Sequence[Said], mistakes: Sequence[tuple[tuple[int | str, ...], str]]) -> list[str]:
+    """Mistakes by their lines, each in the file that says most of where it stands."""
+
+    def depth(one: Said, loc: tuple[int | str, ...]) -> int:
+        at = len(one.place)
+        return at + len(list(_walk(one.node, loc[at:]))) if loc[:at] == one.place else -1
+
+    entries = []
+    for loc, text in mistakes:
+        one = max(said, key=partial(depth, loc=loc))
+        inner = loc[len(one.place) :]
+        field = ".".join((*one.place, *([_field(one.node, inner)] if inner else [])))
+        entries.append((str(one.path), _line(one.node, inner), field, text))
+    return [f"{path}:{line}: {field}: {text}" for path, line, field, text in sorted(entries)]
 
 
 def _explain(mistake: ErrorDetails) -> str:

@@ -45,6 +45,15 @@ def parse_document(content: bytes, path: Path) -> tuple[yaml.Node | None, Any]:
     return _parse(content, path, _load_one)
 
 
+def parse_compose_file(content: bytes, path: Path) -> tuple[yaml.Node | None, Any]:
+    """Parse the content of a Compose file of one document as `read_document` does, without Compose's own tags.
+
+    Raises:
+        EnvironmentFileError: It is no YAML, or out of bounds.
+    """
+    return _parse(content, path, lambda text: _load_one(text, _ComposeFileLoader))
+
+
 def read_documents(path: Path) -> list[Any]:
     """Read the documents of a Compose file; tags of Compose, such as !reset, are dropped.
 
@@ -200,8 +209,12 @@ def _drop_tags(loader: _ComposeLoader, _tag: str, node: yaml.Node) -> Any:
 _ComposeLoader.add_multi_constructor("!", _drop_tags)
 
 
-def _load_one(text: str) -> tuple[yaml.Node | None, Any]:
-    loader = _UniqueKeyLoader(text)
+class _ComposeFileLoader(_UniqueKeyLoader, _ComposeLoader):
+    """Drops tags as Compose does, and refuses duplicate keys."""
+
+
+def _load_one(text: str, loader_of: type[_UniqueKeyLoader] = _UniqueKeyLoader) -> tuple[yaml.Node | None, Any]:
+    loader = loader_of(text)
     try:
         node = loader.get_single_node()
         return node, None if node is None else loader.construct_document(node)

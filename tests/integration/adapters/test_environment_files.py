@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -30,10 +32,12 @@ services:
     probe: {kind: redis, password_secret: REDIS_PASSWORD}
 """
 
+DEFAULT_ENGINE = "unix:///var/run/docker.sock"
+
 
 @pytest.fixture(autouse=True)
 def _quiet_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DOCKER_HOST", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES"):
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -66,6 +70,39 @@ def test_docker_host_names_the_engine_unless_the_file_does(tmp_path: Path, monke
     assert load_environment("dev", written(tmp_path, GOOD)).engine == "tcp://proxy:2375"
     own = GOOD + "engine: unix:///run/own.sock\n"
     assert load_environment("dev", written(tmp_path, own)).engine == "unix:///run/own.sock"
+
+
+def _keep_context(folder: Path, name: str, address: str, *, with_certificates: bool = False) -> None:
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    meta = folder / "contexts" / "meta" / digest
+    meta.mkdir(parents=True)
+    (meta / "meta.json").write_text(json.dumps({"Name": name, "Endpoints": {"docker": {"Host": address}}}))
+    if with_certificates:
+        (folder / "contexts" / "tls" / digest / "docker").mkdir(parents=True)
+
+
+def test_a_docker_context_names_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    _keep_context(tmp_path / "docker", "away", "ssh://me@away")
+    _keep_context(tmp_path / "docker", "sealed", "tcp://away:2376", with_certificates=True)
+    _keep_context(tmp_path / "docker", "odd", "npipe:////./pipe/docker")
+    assert load_environment("dev", written(tmp_path, GOOD + "context: away\n")).engine == "ssh://me@away"
+    monkeypatch.setenv("DOCKER_CONTEXT", "away")
+    assert load_environment("dev", written(tmp_path, GOOD)).engine == "ssh://me@away"
+    assert load_environment("dev", written(tmp_path, GOOD + "context: default\n")).engine == DEFAULT_ENGINE
+    monkeypatch.setenv("DOCKER_HOST", "tcp://proxy:2375")
+    assert load_environment("dev", written(tmp_path, GOOD)).engine == "tcp://proxy:2375"
+    for line, said in (
+        ("context: nowhere", "There is no Docker context 'nowhere' in "),
+        ("context: sealed", "has certificates, which roas does not use. Name the engine by ssh"),
+        ("context: odd", "engine: not a usable value; allowed are addresses like"),
+        (
+            f"context: away\nengine: {DEFAULT_ENGINE}",
+            "dev.yaml:12: context: engine is given, too. Leave one of the two",
+        ),
+        ("context: [away]", "dev.yaml:12: context: Input should be a valid string"),
+    ):
+        assert said in refusal(tmp_path, f"{GOOD}{line}\n"), line
 
 
 @pytest.mark.parametrize(

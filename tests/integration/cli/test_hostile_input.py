@@ -156,6 +156,7 @@ WHOLE: dict[str, Any] = {
     "compose_files": ["compose.yaml"],
     "project": "roas-fuzz",
     "engine": "unix:///nowhere.sock",
+    "context": None,
     "env_files": ["file"],
     "profiles": ["one"],
     "variables": ["NEEDED"],

@@ -19,7 +19,7 @@ from tests.integration.docs.documents import ROOT, text_of
 
 # Programs of the system; a block that uses another one is not checked by anything, so it fails.
 _SYSTEM = {
-    "age", "age-keygen", "amtool", "cat", "cd", "chmod", "cp", "curl", "du", "echo", "export", "fuser", "git",
+    "age", "age-keygen", "amtool", "cat", "cd", "chmod", "cp", "curl", "du", "echo", "export", "fuser", "git", "ln",
     "install", "mkdir", "pg_dump", "pg_restore", "pre-commit", "redis-cli", "rm", "scp", "sed", "sh", "ssh",
     "systemctl",
 }  # fmt: skip
@@ -108,6 +108,9 @@ def _check_make(words: list[str]) -> None:
 
 
 def _check_docker(words: list[str]) -> None:
+    if words[:1] == ["roas"]:
+        roas_command(words[1:])
+        return
     if words[0] == "compose":
         _check_compose(words[1:])
     elif words[0] == "exec":
