@@ -73,7 +73,7 @@ def read_sizes(environment: Environment, services: Sequence[str], now: datetime,
     changed = [file for file, text in texts.items() if text != files[file]]
     if write:
         for file in changed:
-            _write(file, files[file], texts[file])
+            write_if_unchanged(file, files[file], texts[file])
     return SizeReport(
         environment=environment.name,
         days=DAYS,
@@ -134,7 +134,13 @@ def _diff(file: Path, before: Mapping[Path, str], after: Mapping[Path, str]) -> 
     return "".join(f"{line.rstrip()}\n" for line in unified_diff(old, new, str(file), str(file)))
 
 
-def _write(file: Path, before: str, after: str) -> None:
+def write_if_unchanged(file: Path, before: str, after: str) -> None:
+    """Change a file, unless a person changed it since it was read; at once, or not at all.
+
+    Raises:
+        EnvironmentFileError: It was changed, or cannot be written.
+    """
+
     def check(_: Path) -> None:
         if read_content(file).decode("utf-8", "replace") != before:
             raise EnvironmentFileError(f"{file} was changed meanwhile.", advice="Run `roas size` again.")
