@@ -38,6 +38,8 @@ def with_size(texts: Mapping[Path, str], service: str, declared: Size, proposed:
     naming = [file for file, text in texts.items() if _is_there(text, of_service)]
     if not naming:
         raise unwritable("it is declared in a file that is included or extended")
+    if any(_is_there(texts[file], (*of_service, "memswap_limit")) for file in naming):
+        raise unwritable("the engine accepts a memory limit only with a memswap_limit that suits it")
     every = [path for paths in _SPELLINGS.values() for path in paths]
     is_short = {len(path) == 1 for path in every for file in naming if _is_there(texts[file], (*of_service, *path))}
     for field, paths in _SPELLINGS.items():

@@ -1,6 +1,6 @@
 """Propose memory and processors of a service by what it used: the figures of Kubernetes' Vertical Pod Autoscaler.
 
-Its recommender (vertical-pod-autoscaler/docs/flags.md, version 1.5) takes the 90th percentile as the target, leaves
+Its recommender (defaults of version 1.5, in its flags.md) takes the 90th percentile as the target, leaves
 what lies between the 50th and the 95th as it is, adds 15 % (`recommendation-margin-fraction`), counts memory by its
 daily peaks (`memory-aggregation-interval` 24h), trusts 24 hours of samples (`confidence-interval-memory`, `-cpu`), and
 takes a kill for memory as a use of the limit and 20 % (`oom-bump-up-ratio` 1.2), at least 100 MiB

@@ -47,7 +47,7 @@ def read_sizes(environment: Environment, services: Sequence[str], now: datetime,
             f"The Compose files of {environment.name} come from git, and the next sync would overwrite them;",
             advice="commit what `roas size` prints in the repository.",
         )
-    files = {file: read_content(file).decode("utf-8", "replace") for file in environment.compose_files}
+    files = {file: _text_of(file) for file in environment.compose_files}
     compose = ComposeCli(environment, process_environment(environment, os.environ))
     document = compose.document_of(list(files.values()))
     declared = parse_application({"services": {}, **document}, {}, ()).services
@@ -81,6 +81,13 @@ def read_sizes(environment: Environment, services: Sequence[str], now: datetime,
         diff=Redactor(concealed_values(environment)).text("".join(_diff(file, files, texts) for file in changed)),
         written=tuple(map(str, changed)) if write else (),
     )
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return read_content(file).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise EnvironmentFileError(f"{file} is not UTF-8 text.", advice="Save it as UTF-8.") from error
 
 
 def _read_use(environment: str, since: datetime, now: datetime) -> tuple[Any, Any, dict[str, MemoryKills]]:
@@ -142,7 +149,7 @@ def write_if_unchanged(file: Path, before: str, after: str) -> None:
     """
 
     def check(_: Path) -> None:
-        if read_content(file).decode("utf-8", "replace") != before:
+        if read_content(file) != before.encode():
             raise EnvironmentFileError(f"{file} was changed meanwhile.", advice="Run `roas size` again.")
 
     try:

@@ -87,6 +87,7 @@ def test_a_value_is_replaced_in_the_file_that_decides_it() -> None:
     [
         ("services: {db: {image: a}}", "declared in a file that is included or extended"),
         ("services:\n  web:\n    mem_limit: ${MEMORY}\n", "mem_limit comes from a variable"),
+        ("services:\n  web:\n    mem_limit: 16M\n    memswap_limit: 16M\n", "memswap_limit that suits it"),
         ("x: &x {image: a}\nservices:\n  web: *x\n", "web is an alias of what an anchor names"),
         ("services:\n  web:\n    deploy:\n    image: a\n", "deploy has no fields of its own"),
         ("services:\n  web:\n    image: a\n---\nservices: {}\n", "declared in a file that is included or extended"),
