@@ -188,7 +188,7 @@ class ComposeCli:
         """
         values = variables_of(self._environment, self._variables)
         # With its default a variable has colons, at which Compose would split a mount or a port.
-        texts = [without_defaults(_text_of(file), values) for file in self._environment.compose_files]
+        texts = [without_defaults(text_of(file), values) for file in self._environment.compose_files]
         try:
             return self.document_of(texts, "--no-interpolate")
         except ComposeError as error:
@@ -314,7 +314,12 @@ def _check_files(files: Sequence[Path]) -> None:
             raise unusable_file(file, error) from error
 
 
-def _text_of(file: Path) -> str:
+def text_of(file: Path) -> str:
+    """The text of a Compose file.
+
+    Raises:
+        ComposeError: It cannot be read, or is not UTF-8.
+    """
     try:
         return read_regular(file).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:

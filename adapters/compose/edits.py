@@ -5,7 +5,7 @@ Where a text goes is only an attempt: who calls it lets Compose read the result 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -79,52 +79,41 @@ def _without_empty(value: Any) -> Any:
     return {key: kept for key, inner in value.items() if (kept := _without_empty(inner)) not in (None, {})} or None
 
 
-def _is_there(text: str, path: Sequence[str]) -> bool:
-    node = compose_nodes(text)
+def _is_there(text: str, path: _Path) -> bool:
+    return len(_walk(text, path)) == len(path) + 1
+
+
+def _walk(text: str, path: _Path) -> list[tuple[yaml.Node | None, yaml.Node | None]]:
+    """The root, and the key and value of each part of a path that a text has."""
+    found: list[tuple[yaml.Node | None, yaml.Node | None]] = [(None, compose_nodes(text))]
     for key in path:
-        entries = node.value if isinstance(node, yaml.MappingNode) else ()
-        if (node := next((value for name, value in entries if name.value == key), None)) is None:
-            return False
-    return True
+        entries = found[-1][1].value if isinstance(found[-1][1], yaml.MappingNode) else ()
+        if (pair := next((pair for pair in entries if pair[0].value == key), None)) is None:
+            break
+        found.append(pair)
+    return found
 
 
-def _with_value(text: str, path: Sequence[str], value: str) -> str:
+def _with_value(text: str, path: _Path, value: str) -> str:
     """Replace the scalar at a path, or add it with the mappings that are missing above it."""
-    node, column, step = compose_nodes(text), 0, 2
-    for place, key in enumerate(path):
-        if not isinstance(node, yaml.MappingNode) or not node.value:
-            raise unwritable(f"{path[place - 1]} has no fields of its own")
-        if not node.flow_style:
-            step, column = (
-                max(node.value[0][0].start_mark.column - column, 0) or step,
-                node.value[0][0].start_mark.column,
-            )
-        pair = next((pair for pair in node.value if pair[0].value == key), None)
-        if pair is None:
-            return _with_entry(text, node, path[place:], value, step)
-        if pair[1].start_mark.index < pair[0].end_mark.index:
-            raise unwritable(f"{key} is an alias of what an anchor names")
-        node = pair[1]
-    if not isinstance(node, yaml.ScalarNode) or "$" in node.value:
-        raise unwritable(f"{path[-1]} comes from a variable: set that one")
-    return f"{text[: node.start_mark.index]}{value}{text[node.end_mark.index :]}"
-
-
-def _with_entry(text: str, mapping: yaml.MappingNode, path: Sequence[str], value: str, step: int) -> str:
-    if mapping.flow_style:
-        at = mapping.start_mark.index + 1
-        for key in reversed(path[1:]):
-            value = f"{{{key}: {value}}}"
-        return f"{text[:at]}{path[0]}: {value}, {text[at:]}"
-    column = mapping.value[0][0].start_mark.column
-    lines = [f"{' ' * (column + depth * step)}{key}:" for depth, key in enumerate(path)]
+    found = _walk(text, path)
+    for key, child in found[1:]:
+        if key and child and child.start_mark.index < key.end_mark.index:
+            raise unwritable(f"{key.value} is an alias of what an anchor names")
+    (key, node), missing = found[-1], path[len(found) - 1 :]
+    if not missing:
+        if not isinstance(node, yaml.ScalarNode) or "$" in node.value:
+            raise unwritable(f"{path[-1]} comes from a variable: set that one")
+        return f"{text[: node.start_mark.index]}{value}{text[node.end_mark.index :]}"
+    if not isinstance(node, yaml.MappingNode) or node.flow_style or not key:
+        raise unwritable(f"{path[-len(missing) - 1]} is not one field a line")
+    column = node.value[0][0].start_mark.column
+    step = column - key.start_mark.column
+    lines = [f"\n{' ' * (column + depth * step)}{name}:" for depth, name in enumerate(missing)]
     # The mark of a block's end is behind the comments that follow it.
-    end = len(text[: _end(mapping)].rstrip())
-    line_end = text.find("\n", end)
-    head, tail = (text, "") if line_end < 0 else (text[:line_end], text[line_end:])
-    newline = "\r\n" if "\r\n" in text else "\n"
-    added = newline.join([*lines[:-1], f"{lines[-1]} {value}"])
-    return f"{head.removesuffix(chr(13))}{newline}{added}{chr(13) if head.endswith(chr(13)) else ''}{tail}"
+    at = text.find("\n", len(text[: _end(node)].rstrip()))
+    at = len(text) if at < 0 else at
+    return f"{text[:at]}{''.join(lines)} {value}{text[at:]}"
 
 
 def _end(node: yaml.Node) -> int:

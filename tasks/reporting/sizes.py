@@ -13,7 +13,7 @@ from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
-from adapters.compose.cli import ComposeCli
+from adapters.compose.cli import ComposeCli, text_of
 from adapters.compose.declared_secrets import concealed_values
 from adapters.compose.edits import other_settings, unwritable, with_size
 from adapters.compose.parsing import parse_application
@@ -47,7 +47,7 @@ def read_sizes(environment: Environment, services: Sequence[str], now: datetime,
             f"The Compose files of {environment.name} come from git, and the next sync would overwrite them;",
             advice="commit what `roas size` prints in the repository.",
         )
-    files = {file: _text_of(file) for file in environment.compose_files}
+    files = {file: text_of(file) for file in environment.compose_files}
     compose = ComposeCli(environment, process_environment(environment, os.environ))
     document = compose.document_of(list(files.values()))
     declared = parse_application({"services": {}, **document}, {}, ()).services
@@ -56,8 +56,12 @@ def read_sizes(environment: Environment, services: Sequence[str], now: datetime,
             f"{environment.name} has no service {', '.join(unknown)};",
             advice=f"it has {', '.join(declared) or 'none'}.",
         )
-    since = now - timedelta(days=DAYS)
-    memory, cpu, kills = _read_use(environment.name, since, now) if stores_exist() else ({}, {}, {})
+    since, stores = now - timedelta(days=DAYS), open_stores() if stores_exist() else None
+    memory, cpu = (
+        stores.metrics.hours_of_services(environment.name, metric, since, now) if stores else {}
+        for metric in ("memory_bytes", "cpu_usage")
+    )
+    kills = _read_kills(stores, environment.name, since) if stores else {}
     processors = os.cpu_count() if environment.engine.startswith("unix://") else None
     proposals, texts = [], dict(files)
     for name in services or declared:
@@ -81,21 +85,6 @@ def read_sizes(environment: Environment, services: Sequence[str], now: datetime,
         diff=Redactor(concealed_values(environment)).text("".join(_diff(file, files, texts) for file in changed)),
         written=tuple(map(str, changed)) if write else (),
     )
-
-
-def _text_of(file: Path) -> str:
-    try:
-        return read_content(file).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise EnvironmentFileError(f"{file} is not UTF-8 text.", advice="Save it as UTF-8.") from error
-
-
-def _read_use(environment: str, since: datetime, now: datetime) -> tuple[Any, Any, dict[str, MemoryKills]]:
-    stores = open_stores()
-    memory, cpu = (
-        stores.metrics.hours_of_services(environment, name, since, now) for name in ("memory_bytes", "cpu_usage")
-    )
-    return memory, cpu, _read_kills(stores, environment, since)
 
 
 def _read_kills(stores: Stores, environment: str, since: datetime) -> dict[str, MemoryKills]:

@@ -18,13 +18,14 @@ from tests.e2e.flows.conftest import HEALTH, Place
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 MIB = 1024 * 1024
-EATER = "import pathlib, time; kept = b'x' * 60_000_000; pathlib.Path('/tmp/well').touch(); time.sleep(600)"  # noqa: S108
+EATER = "import pathlib, time; kept = b'x' * 60_000_000; pathlib.Path('/tmp/well').touch(); time.sleep(600)"
 
 
 @pytest.mark.campaign(seconds=20)
 async def test_a_service_killed_for_memory_gets_a_larger_limit_and_lives(place: Place) -> None:
     place.declare(
-        f"eater:  # eats 60 MB\n  image: roas/sample-bot:local\n  network_mode: none\n  healthcheck: {HEALTH}\n"
+        "eater:  # eats 60 MB\n  image: roas/sample-bot:local\n  pull_policy: never\n  network_mode: none\n"
+        f"  healthcheck: {HEALTH}\n"
         f'  command: [python3, -c, "{EATER}"]\n  deploy:\n    resources:\n      limits:\n        memory: 16M  # small\n'
     )
     with pytest.raises(StartFailedError):
@@ -39,7 +40,7 @@ async def test_a_service_killed_for_memory_gets_a_larger_limit_and_lives(place: 
     assert "eater:  # eats 60 MB" in text
     assert "memory: 134M  # small" in text
 
-    assert (await update("test")).status == "success"
+    assert (await update("test")).success
 
     assert place.health("eater") == "healthy"
     asked = ["docker", "inspect", "--format", "{{.HostConfig.Memory}} {{.State.OOMKilled}}", place.container("eater")]

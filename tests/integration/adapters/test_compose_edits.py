@@ -46,17 +46,6 @@ def edited(text: str, size: Size = LIMIT) -> str:
             id="replaced within braces",
         ),
         pytest.param(
-            "services: {web: {image: a}}",
-            "services: {web: {deploy: {resources: {limits: {memory: 96M}}}, image: a}}",
-            id="added within braces",
-        ),
-        pytest.param(
-            "services:\r\n  web:\r\n    image: a\r\n    command: |\r\n      one\r\n\r\n",
-            "services:\r\n  web:\r\n    image: a\r\n    command: |\r\n      one\r\n    deploy:\r\n      resources:\r\n"
-            "        limits:\r\n          memory: 96M\r\n\r\n",
-            id="with the line ends of Windows",
-        ),
-        pytest.param(
             "services:\n  web:\n    cpus: 1",
             "services:\n  web:\n    cpus: 1\n    mem_limit: 96M",
             id="in the file's style, without a line's end",
@@ -88,8 +77,9 @@ def test_a_value_is_replaced_in_the_file_that_decides_it() -> None:
         ("services: {db: {image: a}}", "declared in a file that is included or extended"),
         ("services:\n  web:\n    mem_limit: ${MEMORY}\n", "mem_limit comes from a variable"),
         ("services:\n  web:\n    mem_limit: 16M\n    memswap_limit: 16M\n", "memswap_limit that suits it"),
+        ("services: {web: {image: a}}", "web is not one field a line"),
         ("x: &x {image: a}\nservices:\n  web: *x\n", "web is an alias of what an anchor names"),
-        ("services:\n  web:\n    deploy:\n    image: a\n", "deploy has no fields of its own"),
+        ("services:\n  web:\n    deploy:\n    image: a\n", "deploy is not one field a line"),
         ("services:\n  web:\n    image: a\n---\nservices: {}\n", "declared in a file that is included or extended"),
     ],
 )

@@ -109,7 +109,9 @@ def test_hours_are_those_summed_up_and_the_samples_since(stores: Stores, tmp_pat
 
 
 def test_the_change_is_printed_and_written_only_when_asked(stores: Stores, declare: Declare, tmp_path: Path) -> None:
-    text = f"# mine\nservices:\n  web: {BODY}  # front\n  db:\n    image: nginx\n"
+    text = (
+        "# mine\nservices:\n  web:  # front\n    mem_limit: 16M  # small\n    image: nginx\n  db:\n    image: nginx\n"
+    )
     environment = declare(text)
     measure(stores, "web", "db")
     file = environment.compose_files[0]
@@ -119,13 +121,14 @@ def test_the_change_is_printed_and_written_only_when_asked(stores: Stores, decla
     (proposal,) = report.proposals
     assert proposal.changes
     assert proposal.proposed.memory_limit_bytes == 46 * MIB
-    assert f"-  web: {BODY}  # front\n" in report.diff
-    assert "memory: 46M" in report.diff
+    assert "-    mem_limit: 16M  # small\n+    mem_limit: 46M  # small\n" in report.diff
     assert file.read_text() == text
 
     written = read_sizes(environment, (), NOW, write=True)
     assert written.written == (str(file),)
-    assert file.read_text().startswith("# mine\nservices:\n  web: {image: nginx")
+    assert file.read_text().startswith(
+        "# mine\nservices:\n  web:  # front\n    mem_limit: 46M  # small\n    image: nginx\n    cpus: 0.5\n"
+    )
     assert file.stat().st_mode & 0o777 == 0o640
     again = read_sizes(environment, (), NOW, write=True)
     assert (again.diff, again.written) == ("", ())
