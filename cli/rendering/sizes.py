@@ -20,7 +20,7 @@ def show_sizes(report: SizeReport) -> None:
     """Print what is proposed for each service and its risk, the change of the files, and the next command."""
     for proposal in report.proposals:
         say(f"[bold]{escape(proposal.service)}[/bold]: {escape(_change(proposal))}")
-        say(f"    {_seen(proposal, report.days)}")
+        say(f"    {_use(proposal)} in {report.days} days")
         if proposal.changes:
             say(f"    risk: {escape(proposal.risk)}")
     if report.diff:
@@ -46,13 +46,13 @@ def _value(size: Size, field: str) -> str:
     return "none" if value is None else size_in_words(value) if field.endswith("bytes") else f"{value:g}"
 
 
-def _seen(proposal: SizeProposal, days: int) -> str:
-    kills, text = proposal.kills, f"{proposal.hours} hours measured in {days} days"
+def _use(proposal: SizeProposal) -> str:
+    kills, seen = proposal.kills, [f"measured in {proposal.hours} hours"]
     if proposal.memory_highest_bytes is not None:
-        text += f", at most {size_in_words(proposal.memory_highest_bytes)}"
+        seen.append(f"at most {size_in_words(proposal.memory_highest_bytes)}")
     if proposal.cpu_highest is not None:
-        text += f" and {proposal.cpu_highest:.2f} processors"
+        seen.append(f"at most {proposal.cpu_highest:.2f} processors")
     if kills.count:
         limit = f" at {size_in_words(kills.limit_bytes)}" if kills.limit_bytes else ""
-        text += f"; killed for memory {'once' if kills.count == 1 else f'{kills.count} times'}{limit}"
-    return text
+        seen.append(f"killed for memory {'once' if kills.count == 1 else f'{kills.count} times'}{limit}")
+    return ", ".join(seen)

@@ -59,7 +59,10 @@ def propose_size(
     """
     declared, replicas, hours = declared_size(service), max(service.replicas, 1), len(memory)
     peaks = [peak / replicas for peak in _daily_peaks(memory)]
-    highest, cpu_highest = (max(values, default=0.0) for values in (peaks, _cores(cpu, replicas)))
+    highest, cpu_highest = (
+        max(peaks, default=0.0),
+        max((most for most, _ in cpu.values()), default=0.0) / 100 / replicas,
+    )
     proposal = SizeProposal(
         service=service.name,
         declared=declared,
@@ -77,7 +80,7 @@ def propose_size(
         reservation = _reservation(declared.memory_reservation_bytes, shares, _whole_mib(shares[1]))
         proposed = replace(declared, memory_limit_bytes=limit, memory_reservation_bytes=min(reservation, limit))
     elif kills.count and peaks and (declared.memory_limit_bytes or 0) < limit:
-        proposed = replace(declared, memory_limit_bytes=limit)
+        proposed = replace(declared, memory_limit_bytes=max(limit, declared.memory_reservation_bytes or 0))
     else:
         return replace(proposal, because=f"measured in {hours} hours, and {_FEWEST_HOURS} are needed")
     if len(cpu) >= _FEWEST_HOURS:
@@ -89,7 +92,8 @@ def propose_size(
         cpu_limit = min(cpu_limit, processors or cpu_limit)
         cpus = _reservation(declared.cpu_reservation, shares, max(_LEAST_CPU, _hundredths(shares[1])))
         proposed = replace(proposed, cpu_limit=cpu_limit, cpu_reservation=min(cpus, cpu_limit))
-    return replace(proposal, proposed=proposed, risk=_risk(declared, proposed, proposal))
+    risk = "" if proposed == declared else _risk(declared, proposed, proposal)
+    return replace(proposal, proposed=proposed, risk=risk)
 
 
 def _daily_peaks(memory: Hours) -> list[float]:
@@ -98,10 +102,6 @@ def _daily_peaks(memory: Hours) -> list[float]:
         day = f"{hour:%Y-%m-%d}"
         days[day] = max(days.get(day, 0.0), highest)
     return list(days.values())
-
-
-def _cores(cpu: Hours, replicas: int) -> list[float]:
-    return [highest / 100 / replicas for highest, _ in cpu.values()]
 
 
 def _percentile(values: Sequence[float], share: float) -> float:
@@ -128,18 +128,14 @@ def _reservation(declared: _Number | None, shares: Sequence[float], target: _Num
 
 def _risk(declared: Size, proposed: Size, used: SizeProposal) -> str:
     """What may go wrong with a change, in one sentence."""
-    limit, before = proposed.memory_limit_bytes, declared.memory_limit_bytes
-    risks = []
-    if limit is not None and limit != before:
-        if before is not None and limit > before:
-            risks.append(f"it may take {size_in_words(limit - before)} more from the other programs of the machine")
-        else:
-            seen = size_in_words(used.memory_highest_bytes or 0)
-            risks.append(f"the kernel kills it above {size_in_words(limit)} (highest seen: {seen})")
+    limit, before, risks = proposed.memory_limit_bytes, declared.memory_limit_bytes, []
+    if limit is not None and before is not None and limit > before:
+        risks.append(f"it may take {size_in_words(limit - before)} more from the other programs of the machine")
+    elif limit is not None and limit != before:
+        seen = size_in_words(used.memory_highest_bytes or 0)
+        risks.append(f"the kernel kills it above {size_in_words(limit)} (highest seen: {seen})")
     if proposed.cpu_limit is not None and proposed.cpu_limit != declared.cpu_limit:
         seen = f"highest seen: {used.cpu_highest:.2f}"
         risks.append(f"work above {proposed.cpu_limit:g} processors, such as a start, takes longer ({seen})")
-    if not risks and proposed != declared:
-        risks.append("a reservation counts only where the machine is short of memory or processors")
-    text = "; ".join(risks)
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
+    text = "; ".join(risks or ["a reservation counts only where the machine is short of memory or processors"])
+    return f"{text[:1].upper()}{text[1:]}."

@@ -74,15 +74,16 @@ def read_sizes(environment: Environment, services: Sequence[str], now: datetime,
             except ComposeError as error:
                 proposal = replace(proposal, because=error.what)
         proposals.append(proposal)
-    changed = [file for file, text in texts.items() if text != files[file]]
-    if write:
-        for file in changed:
+    changed, lines = [file for file, text in texts.items() if text != files[file]], list[str]()
+    for file in changed:
+        lines += unified_diff(files[file].splitlines(), texts[file].splitlines(), str(file), str(file), lineterm="")
+        if write:
             write_if_unchanged(file, files[file], texts[file])
     return SizeReport(
         environment=environment.name,
         days=DAYS,
         proposals=tuple(proposals),
-        diff=Redactor(concealed_values(environment)).text("".join(_diff(file, files, texts) for file in changed)),
+        diff=Redactor(concealed_values(environment)).text("\n".join(lines)),
         written=tuple(map(str, changed)) if write else (),
     )
 
@@ -123,11 +124,6 @@ def _edit(
     if size not in (wanted, replace(wanted, cpu_reservation=proposal.declared.cpu_reservation)):
         raise unwritable("another file sets it")
     return edited, after, size
-
-
-def _diff(file: Path, before: Mapping[Path, str], after: Mapping[Path, str]) -> str:
-    old, new = (text[file].splitlines(keepends=True) for text in (before, after))
-    return "".join(f"{line.rstrip()}\n" for line in unified_diff(old, new, str(file), str(file)))
 
 
 def write_if_unchanged(file: Path, before: str, after: str) -> None:

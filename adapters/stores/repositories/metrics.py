@@ -133,16 +133,15 @@ class Metrics(Repository):
             samples = connection.execute(
                 sa.select(_samples).where(_samples.c.series.in_(services), _samples.c.ts.between(newest, last))
             ).all()
-        hours: dict[str, dict[datetime, tuple[float, Sketch]]] = {}
-        for row in summed:
-            of_service = hours.setdefault(services[row.series], {})
-            of_service[from_ms(row.bucket)] = (row.maximum, Sketch.from_bytes(row.sketch))
         values: dict[tuple[int, int], list[float]] = {}
         for row in samples:
             values.setdefault((row.series, row.ts // _HOUR_MS * _HOUR_MS), []).append(row.value)
-        for (series, hour), seen in values.items():
-            hours.setdefault(services[series], {})[from_ms(hour)] = (max(seen), Sketch.from_values(seen))
-        return hours
+        hours = [(row.series, row.bucket, row.maximum, Sketch.from_bytes(row.sketch)) for row in summed]
+        hours += [(*key, max(seen), Sketch.from_values(seen)) for key, seen in values.items()]
+        found: dict[str, dict[datetime, tuple[float, Sketch]]] = {}
+        for series, hour, highest, sketch in hours:
+            found.setdefault(services[series], {})[from_ms(hour)] = (highest, sketch)
+        return found
 
 
 def _newest_of(environment: str, dialect: str) -> sa.Select[Any]:

@@ -114,6 +114,12 @@ def test_a_reservation_is_never_above_its_limit() -> None:
     assert (size.memory_reservation_bytes or 0) <= (size.memory_limit_bytes or 0)
 
 
+def test_a_limit_after_a_kill_is_not_below_what_is_reserved() -> None:
+    service = replace(WEB, memory_reservation_bytes=500 * MIB)
+    size = proposed(service, for_hours=1, kills=MemoryKills(count=1)).proposed
+    assert size.memory_limit_bytes == 500 * MIB
+
+
 def test_the_risk_names_what_was_seen() -> None:
     assert proposed().risk == (
         "The kernel kills it above 115 MiB (highest seen: 100 MiB); work above 0.5 processors, such as a start, takes "
