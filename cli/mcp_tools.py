@@ -255,10 +255,9 @@ def _schedules(params: _OfAll) -> Found:
 
 
 def _sizes(params: _OfOne) -> Found:
-    from cli.size import environment_of
     from tasks.reporting.sizes import read_sizes
 
-    return Found(value=read_sizes(environment_of(*resolve_names(params.environment, (), None)), (), datetime.now(UTC)))
+    return Found(value=read_sizes(_open(params.environment).environment, (), datetime.now(UTC)))
 
 
 def _alerts(params: _ResolvedToo) -> Found:

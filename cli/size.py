@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from cli import completers
 from cli.options import application_options, as_json
 from cli.run_flow import show_answer
-
-if TYPE_CHECKING:
-    from models.environments import Environment
 
 
 @click.command()
@@ -27,18 +23,14 @@ def size(name: str, compose: list[str] | None, services: tuple[str, ...], write:
     It prints a change of the Compose files that Compose has read, with the risk of each, and changes nothing without
     --write.
     """
+    from adapters.config.environments import declared_environment, environment_for_compose_files
     from cli.rendering.sizes import show_sizes
+    from models.settings import current_settings
     from tasks.reporting.sizes import read_sizes
 
-    report = read_sizes(environment_of(name, compose), services, datetime.now(UTC), write=write)
-    show_answer(report, json_wanted, show_sizes)
-
-
-def environment_of(name: str, compose: list[str] | None) -> Environment:
-    """Load an environment as `resolve_names` named it, without what a run of a flow needs."""
-    from adapters.config.environments import declared_environment, environment_for_compose_files
-    from models.settings import current_settings
-
+    # Not by `find_environment`, which imports Prefect.
     if compose:
-        return environment_for_compose_files([Path(file) for file in compose], project=name, cwd=Path.cwd())
-    return declared_environment(name, current_settings())
+        environment = environment_for_compose_files([Path(file) for file in compose], project=name, cwd=Path.cwd())
+    else:
+        environment = declared_environment(name, current_settings())
+    show_answer(read_sizes(environment, services, datetime.now(UTC), write=write), json_wanted, show_sizes)

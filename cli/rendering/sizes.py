@@ -24,7 +24,7 @@ def show_sizes(report: SizeReport) -> None:
         if proposal.changes:
             say(f"    risk: {escape(proposal.risk)}")
     if report.diff:
-        say(f"\n{escape(report.diff)}")
+        say(f"\n{escape(report.diff)}\n")
     if report.written:
         say(f"written: {escape(', '.join(report.written))}; apply it: roas update {report.environment}")
     elif report.diff:

@@ -22,6 +22,7 @@ from models.failures import BadInputError, EnvironmentFileError
 from models.metrics import Metric
 from tasks.reporting.sizes import read_sizes, write_if_unchanged
 from tasks.runtime.stores import open_stores
+from tests.support.agents import agent, answer_of
 
 NOW = datetime(2026, 12, 2, 12, tzinfo=UTC)
 MIB = 1024 * 1024
@@ -46,11 +47,13 @@ def declare(tmp_path: Path) -> Declare:
     return write
 
 
-def measure(stores: Stores, *services: str, hours: int = 30, memory_mib: float = 40) -> None:
+def measure(stores: Stores, *services: str, hours: int = 30, memory_mib: float = 40, until: datetime = NOW) -> None:
     values = {"memory_bytes": memory_mib * MIB, "cpu_usage": 10.0}
     stores.metrics.add(
         [
-            Metric(environment="shop", service=service, name=name, value=value, sampled_at=NOW - timedelta(hours=hour))
+            Metric(
+                environment="shop", service=service, name=name, value=value, sampled_at=until - timedelta(hours=hour)
+            )
             for service in services
             for name, value in values.items()
             for hour in range(hours)
@@ -190,6 +193,17 @@ def test_the_change_shows_no_secret(stores: Stores, declare: Declare) -> None:
     report = read_sizes(environment, (), NOW)
     assert "API_PASSWORD" in report.diff
     assert "hunter2" not in str(report)
+
+
+async def test_an_agent_reads_the_same(stores: Stores, declare: Declare, tmp_path: Path) -> None:
+    declare("services:\n  web:\n    image: nginx\n    mem_limit: 16M\n")
+    (tmp_path / "shop.yaml").write_text("project: shop\ncompose_files: [compose.yaml]\n")
+    # The tool asks for the record as it is now.
+    measure(stores, "web", until=datetime.now(UTC))
+    async with agent(tmp_path) as client:
+        found = (await answer_of(client, "size", {"environment": "shop"}))["answer"]
+    assert "+    mem_limit: 46M" in found["diff"]
+    assert found["written"] == []
 
 
 def test_bad_input_is_one_sentence(stores: Stores, declare: Declare) -> None:
