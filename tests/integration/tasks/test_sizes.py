@@ -195,6 +195,7 @@ def test_the_change_shows_no_secret(stores: Stores, declare: Declare) -> None:
     assert "hunter2" not in str(report)
 
 
+@pytest.mark.campaign
 async def test_an_agent_reads_the_same(stores: Stores, declare: Declare, tmp_path: Path) -> None:
     declare("services:\n  web:\n    image: nginx\n    mem_limit: 16M\n")
     (tmp_path / "shop.yaml").write_text("project: shop\ncompose_files: [compose.yaml]\n")
