@@ -57,7 +57,7 @@ COMMANDS_OF: dict[str, tuple[str, ...]] = {
         name: (name,)
         for name in (
             *("completion", "doctor", "fleet", "gate", "history", "logs", "mcp", "notify", "postmortem"),
-            *("resume", "sample", "schedule", "schema", "service", "snapshot", "sync", "top", "update", "why"),
+            *("resume", "sample", "schedule", "schema", "service", "size", "snapshot", "sync", "top", "update", "why"),
         )
     },
 }
@@ -68,7 +68,7 @@ PURPOSES = {
     "Set up": ("init", "adopt", "doctor", "sample", "schema", "completion", "service"),
     "Deploy": (
         *("validate", "plan", "start", "stop", "restart", "update", "sync"),
-        *("releases", "rollback", "resume", "gate", "drift"),
+        *("releases", "rollback", "resume", "gate", "drift", "size"),
     ),
     "Inspect": (*("open", "status", "top", "health", "history", "why", "logs"), *("report", "stats", "postmortem")),
     "Watch and repair": (

@@ -33,6 +33,7 @@ from models.records import (
 from models.recovery import Ticket, TicketState
 from models.results import DriftReport
 from models.scheduled_runs import ScheduleView
+from models.sizes import SizeReport
 
 if TYPE_CHECKING:
     from tasks.runtime.project import Project
@@ -253,6 +254,12 @@ def _schedules(params: _OfAll) -> Found:
     return Found(value=read_schedules([find_environment(each) for each in names], datetime.now(UTC)))
 
 
+def _sizes(params: _OfOne) -> Found:
+    from tasks.reporting.sizes import read_sizes
+
+    return Found(value=read_sizes(_open(params.environment).environment, (), datetime.now(UTC)))
+
+
 def _alerts(params: _ResolvedToo) -> Found:
     name, limit = known_environment(params.environment), 10_000
     alerts = opened_stores().alerts.latest(environment=name, limit=limit)
@@ -353,6 +360,12 @@ READING_TOOLS = (
         "schedules",
         "What is done by the clock: when each schedule is due next, and how its last runs went.",
         _OfAll, list[ScheduleView], _schedules, "[].does", "[].runs[].text",
+    ),
+    _tool(
+        "size",
+        "Proposed limits and reservations of memory and processors, as a change of the Compose files, with the risk of "
+        "each; changes nothing.",
+        _OfOne, SizeReport, _sizes, ".diff", ".proposals[].because",
     ),
     _tool(
         "alerts", "Alerts, newest first; `explained_by` names the alert that causes one.",

@@ -187,17 +187,26 @@ class ComposeCli:
             ComposeError: They cannot be merged so.
         """
         values = variables_of(self._environment, self._variables)
+        # With its default a variable has colons, at which Compose would split a mount or a port.
+        texts = [without_defaults(text_of(file), values) for file in self._environment.compose_files]
+        try:
+            return self.document_of(texts, "--no-interpolate")
+        except ComposeError as error:
+            raise ComposeError(error.what, advice="Write that value without a variable.") from error
+
+    def document_of(self, texts: Sequence[str], *options: str) -> dict[str, Any]:
+        """What Compose reads where the environment's files, in their order, have these texts.
+
+        Raises:
+            ComposeError: It refuses them.
+        """
         with tempfile.TemporaryDirectory(prefix="roas-") as folder:
             files = []
-            for number, file in enumerate(self._environment.compose_files):
+            for number, (file, text) in enumerate(zip(self._environment.compose_files, texts, strict=True)):
                 copy = Path(folder, f"{number}-{file.name}")
-                # With its default a variable has colons, at which Compose would split a mount or a port.
-                copy.write_text(without_defaults(_text_of(file), values), encoding="utf-8")
+                copy.write_text(text, encoding="utf-8")
                 files.append(str(copy))
-            try:
-                return self._config("--no-interpolate", files=files)[0]
-            except ComposeError as error:
-                raise ComposeError(error.what, advice="Write that value without a variable.") from error
+            return self._config(*options, files=files)[0]
 
     def _config(self, *options: str, files: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
         out, err = self._run(["config", "--format", "json", *options], files=files)
@@ -305,7 +314,12 @@ def _check_files(files: Sequence[Path]) -> None:
             raise unusable_file(file, error) from error
 
 
-def _text_of(file: Path) -> str:
+def text_of(file: Path) -> str:
+    """The text of a Compose file.
+
+    Raises:
+        ComposeError: It cannot be read, or is not UTF-8.
+    """
     try:
         return read_regular(file).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:

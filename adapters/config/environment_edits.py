@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 import yaml
@@ -11,6 +9,7 @@ import yaml
 from adapters.config.environment_files import is_compose_file
 from adapters.config.environments import read_environment
 from adapters.config.yaml_files import read_document
+from adapters.host.private_files import replace_content
 from models.failures import EnvironmentFileError
 
 
@@ -64,17 +63,8 @@ def _with_line(text: str, after: int, line: str) -> str:
 
 def _replace(path: Path, name: str, text: str) -> None:
     """Put a new text in a file's place once it has been read as an environment."""
-    target = path.resolve()
     try:
-        before = target.stat()
-        with tempfile.TemporaryDirectory(prefix=".roas-", dir=target.parent) as folder:
-            new = Path(folder, target.name)
-            new.write_text(text, encoding="utf-8")
-            new.chmod(before.st_mode & 0o7777)
-            if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
-                os.chown(new, before.st_uid, before.st_gid)
-            _check(new, name, path)
-            new.replace(target)
+        replace_content(path, text.encode(), lambda new: _check(new, name, path))
     except OSError as error:
         raise EnvironmentFileError(
             f"{path} cannot be written: {error.strerror}.", advice="Write the line there yourself."

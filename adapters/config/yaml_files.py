@@ -72,6 +72,14 @@ def parse_documents(content: bytes, path: Path) -> list[Any]:
     return _parse(content, path, lambda text: list(yaml.load_all(text, _ComposeLoader)))
 
 
+def compose_nodes(text: str) -> yaml.Node | None:
+    """The nodes of a text, which know their places; None where it is no YAML, or has not one document."""
+    try:
+        return yaml.compose(text, _Loader)
+    except yaml.YAMLError:
+        return None
+
+
 def syntax_problem(text: str) -> str | None:
     """The syntax error of a text with its line and column; None if it is valid YAML."""
     try:

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -66,6 +67,30 @@ def write_private(path: Path, data: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def replace_content(path: Path, data: bytes, check: Callable[[Path], None]) -> None:
+    """Give a user's file other content at once, and keep its mode, its owner and a symbolic link.
+
+    `check` is given the new file, and may raise to leave the old one.
+
+    Raises:
+        OSError: The file or its folder cannot be written.
+    """
+    target = path.resolve()
+    before = target.stat()
+    with tempfile.TemporaryDirectory(prefix=".roas-", dir=target.parent) as folder:
+        new = Path(folder, target.name)
+        with new.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        new.chmod(before.st_mode & 0o7777)
+        if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
+            os.chown(new, before.st_uid, before.st_gid)
+        check(new)
+        new.replace(target)
+    sync_folder(target.parent)
 
 
 def open_private(path: Path, flags: int) -> int:

@@ -13,8 +13,9 @@ import sqlalchemy as sa
 from adapters.stores.repositories.repository import Repository
 from adapters.stores.series import series_ids
 from adapters.stores.sql import table, upsert
+from core.common.sketches import Sketch
 from models.failures import StoreConstraintError
-from models.metrics import Metric
+from models.metrics import HOST, Metric
 from models.tables.monitoring import MetricHour, MetricSample, MetricSeries
 
 log = logging.getLogger("roas")
@@ -114,6 +115,33 @@ class Metrics(Repository):
                 )
             ).all()
         return {from_ms(moment // _HOUR_MS * _HOUR_MS) for moment in (*summed, *sampled)}
+
+    def hours_of_services(
+        self, environment: str, name: str, since: datetime, until: datetime
+    ) -> dict[str, dict[datetime, tuple[float, Sketch]]]:
+        """The highest value and all values of a metric in each hour that it was measured, by service and hour."""
+        first, last = to_ms(since) // _HOUR_MS * _HOUR_MS, to_ms(until)
+        its = (_series.c.environment == environment, _series.c.metric == name, _series.c.service != HOST)
+        with self._database.read() as connection:
+            services = {row.id: row.service for row in connection.execute(sa.select(_series).where(*its))}
+            summed = connection.execute(
+                sa.select(_hours).where(
+                    _hours.c.series.in_(services), _hours.c.bucket.in_(range(first, last, _HOUR_MS))
+                )
+            ).all()
+            newest = max((row.bucket + _HOUR_MS for row in summed), default=first)
+            samples = connection.execute(
+                sa.select(_samples).where(_samples.c.series.in_(services), _samples.c.ts.between(newest, last))
+            ).all()
+        values: dict[tuple[int, int], list[float]] = {}
+        for row in samples:
+            values.setdefault((row.series, row.ts // _HOUR_MS * _HOUR_MS), []).append(row.value)
+        hours = [(row.series, row.bucket, row.maximum, Sketch.from_bytes(row.sketch)) for row in summed]
+        hours += [(*key, max(seen), Sketch.from_values(seen)) for key, seen in values.items()]
+        found: dict[str, dict[datetime, tuple[float, Sketch]]] = {}
+        for series, hour, highest, sketch in hours:
+            found.setdefault(services[series], {})[from_ms(hour)] = (highest, sketch)
+        return found
 
 
 def _newest_of(environment: str, dialect: str) -> sa.Select[Any]:

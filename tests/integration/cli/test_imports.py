@@ -35,6 +35,13 @@ def test_command_that_reads_imports_no_slow_library(tmp_path: Path, words: list[
     assert not {name.partition(".")[0] for name in imported} & set(_SLOW)
 
 
+def test_sizes_are_proposed_without_a_slow_library(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text("services: {web: {image: nginx}}")
+    imported = imported_by(tmp_path, "size", "-f", str(tmp_path / "compose.yaml"))
+    assert "tasks.reporting.sizes" in imported
+    assert not {name.partition(".")[0] for name in imported} & set(_SLOW)
+
+
 def imported_by(tmp_path: Path, *words: str) -> set[str]:
     """The modules that are loaded when a command ends."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ROAS_", "PREFECT_"))}
