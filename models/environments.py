@@ -35,6 +35,8 @@ def _usable_address(address: str) -> str:
     return address
 
 
+Need = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}(/[a-zA-Z0-9][a-zA-Z0-9_.-]*)?$")]
+
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADERS_WITH_SECRETS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "x-auth-token"})
 
@@ -378,6 +380,11 @@ class Environment(Strict):
     services: dict[Name, ServiceSpec] = Field(
         default_factory=dict, description="What the Compose files do not say of services; others have the defaults."
     )
+    needs: tuple[Need, ...] = Field(
+        default=(),
+        description="Other environments, or ENVIRONMENT/SERVICE, that must be healthy before this one starts, "
+        "also on another host.",
+    )
     stabilisation_seconds: float | None = Field(
         default=None,
         ge=0,
@@ -430,6 +437,12 @@ class Environment(Strict):
             if not name.replace("_", "a").isalnum() or name[0].isdigit():
                 raise ValueError(f"{name!r} is not the name of a variable")
         return names
+
+    @model_validator(mode="after")
+    def _needs_of_others(self) -> Environment:
+        if self.name in {need.partition("/")[0] for need in self.needs}:
+            raise ValueError(f"{self.name} cannot need itself: services.NAME.dependencies is for its own services")
+        return self
 
     @model_validator(mode="after")
     def _secrets_that_probes_name(self) -> Environment:

@@ -175,6 +175,24 @@ def _advice(name: str, names: Collection[str]) -> str:
     return f"Did you mean {near[0]}?" if near else f"Known there: {', '.join(sorted(names)) or 'none'}."
 
 
+def declared_values(path: Path) -> Mapping[str, Any]:
+    """The fields of an environment file as they are written, unchecked.
+
+    Raises:
+        EnvironmentFileError: It cannot be read, or is no mapping.
+    """
+    return _parse(path)[1]
+
+
+def line_of_field(path: Path, loc: Sequence[int | str]) -> int:
+    """The line, from 1, of a field of an environment file.
+
+    Raises:
+        EnvironmentFileError: It cannot be read, or is no mapping.
+    """
+    return _line(_parse(path)[0], loc)
+
+
 def _parse(path: Path) -> tuple[yaml.Node, dict[str, Any]]:
     node, data = _document_of(read_content(path), path)
     if node is None or not isinstance(data, dict):
@@ -247,6 +265,7 @@ _PATTERNS = {
     r"^[a-z0-9][a-z0-9_-]{0,62}$": "allowed are small letters, digits, - and _, at most 63",
     r"^(unix|tcp|ssh|http|https)://.+": "allowed are addresses like unix:///var/run/docker.sock, "
     "tcp://HOST:2375 or ssh://USER@HOST",
+    r"^[a-z0-9][a-z0-9_-]{0,62}(/[a-zA-Z0-9][a-zA-Z0-9_.-]*)?$": "allowed are ENVIRONMENT and ENVIRONMENT/SERVICE",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "allowed are names of variables: letters, digits and _",
 }
 

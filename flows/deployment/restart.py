@@ -13,6 +13,7 @@ from core.common.dependencies import dependencies_of
 from core.deployment.plan import paused_containers, refuse_paused, start_deadline
 from core.deployment.restart import DependantAnswer, restarted_needs, roll_order
 from flows.common import parameters
+from flows.common.needs import wait_for_needs
 from flows.execution.execute import judge
 from flows.operation.recorder import OperationRequest
 from flows.operation.steps import OperationRun, Step, operate
@@ -76,6 +77,15 @@ async def look(run: Restart) -> None:
     run.injected = await read_injected_files(run.project)
     run.dependencies = dependencies_of(run.environment, application)
     run.proxies = ProxyFollower(project=run.project, application=application, since=run.recorder.started_at)
+
+
+async def await_needs(run: Restart) -> None:
+    """Wait for what the environment needs of others; nothing was touched yet.
+
+    Raises:
+        NeedDownError: One of its needs is down.
+    """
+    await wait_for_needs(run.environment)
 
 
 async def restart_in_order(run: Restart) -> None:
@@ -244,6 +254,7 @@ class Restart(OperationRun):
 
 RESTART: tuple[Step[Restart], ...] = (
     Step("inspect", look, looks=True),
+    Step("wait for needs", await_needs),
     Step("restart in order", restart_in_order),
     Step("prove", prove),
 )

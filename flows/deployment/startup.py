@@ -23,6 +23,7 @@ from core.deployment.update import narrow_plan, update_scope
 from core.deployment.validate import refused_service, validate
 from core.reporting.timing import Phase
 from flows.common import parameters
+from flows.common.needs import wait_for_needs
 from flows.common.phases import begin_phase
 from flows.execution.execute import keep_proven, start_in_order, verify
 from flows.execution.going_back import START_BACK, recall_before, remember
@@ -30,7 +31,7 @@ from flows.execution.interrupted_fetch import FETCHING, names_before, settle_int
 from flows.execution.overlap import settle_replacements
 from flows.execution.start import Start
 from flows.operation.recorder import OperationRequest
-from flows.operation.steps import Step, operate
+from flows.operation.steps import OperationRun, Step, operate
 from flows.recovery.escalate import escalate
 from models.compose import Application, FetchKind, FetchOptions
 from models.failures import BadInputError, ComposeError, PlanChangedError, ValidationFailedError
@@ -131,6 +132,15 @@ async def check(start: Start) -> None:
     passed, warned = len(validation.checks) - len(validation.failed_checks), len(validation.failed_checks)
     warnings = f", {warned} warning{'s' if warned != 1 else ''}" if warned else ""
     log.info("%s: %d checks passed%s", environment.name, passed, warnings)
+
+
+async def await_needs(run: OperationRun) -> None:
+    """Wait for what the environment needs of others; nothing was touched yet.
+
+    Raises:
+        NeedDownError: One of its needs is down.
+    """
+    await wait_for_needs(run.environment)
 
 
 async def settle(start: Start) -> None:
@@ -293,6 +303,7 @@ async def keep_release(start: Start) -> None:
 LOOK = (
     Step("inspect", look, Phase.VALIDATION, looks=True),
     Step("validate", check, Phase.VALIDATION, looks=True),
+    Step("wait for needs", await_needs, Phase.VALIDATION),
     Step("settle what was interrupted", settle, looks=True),
     Step("plan", make_plan, Phase.PLAN, looks=True),
 )

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from core.deployment.desired_state import time_of_stop
+from core.deployment.needs import down_words
 from models.failures import NotFoundError
 from models.operations import Operation, OperationStatus, Runner
 from models.operations.record import OperationRecord
@@ -23,6 +24,7 @@ from models.records import (
 )
 from models.settings import current_settings
 from tasks.monitoring.watch_lock import watcher_of
+from tasks.reporting.needs import recorded_needs
 from tasks.runtime.stores import open_stores, stores_exist
 
 if TYPE_CHECKING:
@@ -334,6 +336,7 @@ def read_status(environment: str | None) -> list[EnvironmentStatus]:
             last_collection=beats.get(f"collection/{name}"),
             watched_by=watcher_of(name),
             stopped_at=time_of_stop(recorded[name]),
+            needs_down=down_words(recorded_needs(name)),
             mounted_copies=_mounted_copies(recorded[name]),
         )
         for name, operation in sorted(latest.items())
