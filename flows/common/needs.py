@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from adapters.config.environment_files import environment_files
+from adapters.config.needs import refuse_circle
 from core.deployment.needs import down_words, judge_need
 from flows.common.judge_health import judge_now
 from models.environments import Environment
@@ -36,7 +37,9 @@ async def wait_for_needs(environment: Environment) -> None:
 
     Raises:
         NeedDownError: One is not, or is stopped and will not come up by itself.
+        EnvironmentFileError: It needs itself through others.
     """
+    await asyncio.to_thread(refuse_circle, environment, current_settings())
     until, said = datetime.now(UTC) + timedelta(seconds=environment.start_timeout_seconds), ""
     while down := [state for state in await judge_needs(environment) if not state.up]:
         words = ", and ".join(state.words for state in down)

@@ -69,23 +69,19 @@ async def restart(
 
 
 async def look(run: Restart) -> None:
-    """Load the environment, and see what runs and which services are meant."""
+    """Load the environment, wait for what it needs of others, and see what runs and which services are meant.
+
+    Raises:
+        NeedDownError: Another environment that it needs is down.
+    """
     await run.recorder.open()
+    await wait_for_needs(run.environment)
     await refuse_half_restored(run.recorder.environment, run.recorder.deployment_id)
     application = run.application = await read_application(run.project)
     run.targets = _targets(application, run.named)
     run.injected = await read_injected_files(run.project)
     run.dependencies = dependencies_of(run.environment, application)
     run.proxies = ProxyFollower(project=run.project, application=application, since=run.recorder.started_at)
-
-
-async def await_needs(run: Restart) -> None:
-    """Wait for what the environment needs of others; nothing was touched yet.
-
-    Raises:
-        NeedDownError: One of its needs is down.
-    """
-    await wait_for_needs(run.environment)
 
 
 async def restart_in_order(run: Restart) -> None:
@@ -254,7 +250,6 @@ class Restart(OperationRun):
 
 RESTART: tuple[Step[Restart], ...] = (
     Step("inspect", look, looks=True),
-    Step("wait for needs", await_needs),
     Step("restart in order", restart_in_order),
     Step("prove", prove),
 )

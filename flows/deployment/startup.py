@@ -31,7 +31,7 @@ from flows.execution.interrupted_fetch import FETCHING, names_before, settle_int
 from flows.execution.overlap import settle_replacements
 from flows.execution.start import Start
 from flows.operation.recorder import OperationRequest
-from flows.operation.steps import OperationRun, Step, operate
+from flows.operation.steps import Step, operate
 from flows.recovery.escalate import escalate
 from models.compose import Application, FetchKind, FetchOptions
 from models.failures import BadInputError, ComposeError, PlanChangedError, ValidationFailedError
@@ -105,10 +105,17 @@ async def startup(
 
 
 async def look(start: Start) -> None:
-    """Load the environment, and gather the facts that validation judges."""
+    """Load the environment, wait for what it needs of others, and gather the facts that validation judges.
+
+    Raises:
+        NeedDownError: Another environment that it needs is down.
+    """
     await start.recorder.open()
     await refuse_half_restored(start.recorder.environment, start.recorder.deployment_id)
     await end_own_pauses(start.environment)
+    if not start.goes_back:
+        # Before the facts: a need's start may make the network that both are in.
+        await wait_for_needs(start.environment)
     start.looked = await gather_facts(start.project)
 
 
@@ -132,15 +139,6 @@ async def check(start: Start) -> None:
     passed, warned = len(validation.checks) - len(validation.failed_checks), len(validation.failed_checks)
     warnings = f", {warned} warning{'s' if warned != 1 else ''}" if warned else ""
     log.info("%s: %d checks passed%s", environment.name, passed, warnings)
-
-
-async def await_needs(run: OperationRun) -> None:
-    """Wait for what the environment needs of others; nothing was touched yet.
-
-    Raises:
-        NeedDownError: One of its needs is down.
-    """
-    await wait_for_needs(run.environment)
 
 
 async def settle(start: Start) -> None:
@@ -303,7 +301,6 @@ async def keep_release(start: Start) -> None:
 LOOK = (
     Step("inspect", look, Phase.VALIDATION, looks=True),
     Step("validate", check, Phase.VALIDATION, looks=True),
-    Step("wait for needs", await_needs, Phase.VALIDATION),
     Step("settle what was interrupted", settle, looks=True),
     Step("plan", make_plan, Phase.PLAN, looks=True),
 )

@@ -123,7 +123,7 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
         verdict = as_failure(verdict, incident.text, evidence)
     if verdict.category is Category.PORT_CONFLICT and "taken by" not in incident.text:
         verdict = await _with_holders(verdict, service, context)
-    needs = await _needs_behind(context, service, verdict)
+    needs = [] if stopped_before else await _needs_behind(context, service, verdict)
     if needs:
         verdict = as_need_down(verdict, needs)
     if incident.failing_services >= AT_ONCE:
