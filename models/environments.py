@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from models.fields import Block, FilePath, Name, Strict, Text, TimeOfWeek
 from models.gates import UpdateGate
@@ -438,11 +438,12 @@ class Environment(Strict):
                 raise ValueError(f"{name!r} is not the name of a variable")
         return names
 
-    @model_validator(mode="after")
-    def _needs_of_others(self) -> Environment:
-        if self.name in {need.partition("/")[0] for need in self.needs}:
-            raise ValueError(f"{self.name} cannot need itself: services.NAME.dependencies is for its own services")
-        return self
+    @field_validator("needs")
+    @classmethod
+    def _needs_of_others(cls, needs: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
+        if (name := others.data.get("name")) in {need.partition("/")[0] for need in needs}:
+            raise ValueError(f"{name} cannot need itself: services.NAME.dependencies is for its own services")
+        return needs
 
     @model_validator(mode="after")
     def _secrets_that_probes_name(self) -> Environment:

@@ -255,6 +255,7 @@ WHOLE: dict[str, Any] = {
         "dry_run": False,
     },
     "objective_percent": 99.5,
+    "needs": ["base/web", "base"],
     "maintenance": [{"days": ["monday"], "from": "02:00", "to": "03:00", "services": ["web"]}],
     "notify": ["slack-webhook/operations"],
     "notify_about": ["failures", "deployments"],
