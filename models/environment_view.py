@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from models.health import RecordedScore
+from models.locks import Lock
 from models.metrics import Baseline, Dependency, Metric, Prediction
 from models.needs import NeedState
 from models.operations import OperationStep, StateChange
@@ -92,5 +93,6 @@ class EnvironmentView:
     pauses: tuple[Pause, ...] = ()
     schedules: tuple[ScheduleView, ...] = ()
     drift_checked_at: datetime | None = None
+    lock: Lock | None = None
     needs: tuple[NeedState, ...] = ()
     needed_by: tuple[str, ...] = ()

@@ -385,6 +385,9 @@ class Environment(Strict):
         description="Other environments, or ENVIRONMENT/SERVICE, that must be healthy before this one starts, "
         "also on another host.",
     )
+    protected: bool = Field(
+        default=False, description="True: a person who stops, restarts or updates it has to type its name."
+    )
     stabilisation_seconds: float | None = Field(
         default=None,
         ge=0,
