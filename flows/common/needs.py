@@ -6,6 +6,7 @@ import asyncio
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from adapters.config.environment_files import environment_files
 from adapters.config.needs import refuse_circle
@@ -16,11 +17,11 @@ from models.failures import NeedDownError, RoasError
 from models.needs import NeedState
 from models.settings import current_settings
 from tasks.deployment.lease import who_holds
-from tasks.deployment.needs import stopped_and_outage
 from tasks.deployment.services import inspect_application, read_known
-from tasks.reporting.needs import recorded_need
+from tasks.reporting.needs import recorded_need, stopped_and_outage
 from tasks.runtime.hosts import refuse_elsewhere_now
 from tasks.runtime.project import load_project
+from tasks.runtime.store_access import from_stores
 
 log = logging.getLogger("roas")
 
@@ -68,7 +69,7 @@ async def _judge(need: str) -> NeedState:
         application, containers = await asyncio.gather(read_known(project), inspect_application(project))
         report = await judge_now(project, application, container_states=containers)
         held = await who_holds(name) is not None
-        stopped, outage = await stopped_and_outage(need)
+        stopped, outage = await from_stores(partial(stopped_and_outage, need=need), lambda _: (False, None))
         state = judge_need(need, report, containers, stopped=stopped, held=held)
         return replace(state, since=max(filter(None, (state.since, outage)), default=None))
     except (RoasError, OSError, TimeoutError) as error:

@@ -13,8 +13,8 @@ from core.common.dependencies import dependencies_of
 from core.deployment.plan import paused_containers, refuse_paused, start_deadline
 from core.deployment.restart import DependantAnswer, restarted_needs, roll_order
 from flows.common import parameters
-from flows.common.consent import require_consent
 from flows.common.needs import wait_for_needs
+from flows.common.requester import require_consent
 from flows.execution.execute import judge
 from flows.operation.recorder import OperationRequest
 from flows.operation.steps import OperationRun, Step, operate

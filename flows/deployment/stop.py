@@ -13,7 +13,7 @@ from core.common.dependencies import dependencies_of
 from core.deployment.plan import stop_waves
 from core.deployment.stop import how_it_stopped, left_alone, returning_with_engine
 from flows.common import parameters
-from flows.common.consent import require_consent
+from flows.common.requester import require_consent
 from flows.operation.recorder import OperationRequest
 from flows.operation.steps import OperationRun, Step, operate
 from flows.recovery.escalate import escalate

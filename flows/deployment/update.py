@@ -18,8 +18,8 @@ from core.deployment.release import may_have_run
 from core.deployment.update import partial_template, to_blame
 from core.reporting.timing import Phase
 from flows.common import parameters
-from flows.common.consent import require_consent
 from flows.common.identifiers import new_release_id
+from flows.common.requester import require_consent
 from flows.deployment.startup import FETCH, LOOK, REMEMBER, keep_evidence, keep_release, keep_template, prove, waves_of
 from flows.execution.execute import start_in_order
 from flows.execution.going_back import START_BACK

@@ -59,11 +59,8 @@ def refuse_without_consent(environment: str, verb: str, confirm: str, services: 
         StoreError: The stores cannot be read.
     """
     if confirm != environment and (why := why_consent(environment, verb, services)):
-        given = f", not {confirm!r}" if confirm else ""
-        raise BadInputError(
-            f"{environment} was not touched ({verb}): {why};",
-            advice=f"confirm it by its name: --confirm {environment}{given}.",
-        )
+        what = f"{environment} was not touched ({verb}): {why};"
+        raise BadInputError(what, advice=f"confirm it by its name: --confirm {environment}.")
 
 
 def _runs(environment: str) -> bool:

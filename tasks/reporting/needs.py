@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from adapters.config.environments import declared_environment
 from adapters.stores import Stores
-from core.deployment.desired_state import time_of_stop
+from core.deployment.desired_state import should_run, time_of_stop
 from core.deployment.needs import judge_need
 from models.failures import BadInputError
 from models.needs import NeedState
@@ -49,7 +49,7 @@ def recorded_need(need: str) -> NeedState:
     if health is None or seen_at is None or datetime.now(UTC) - seen_at > _STALE:
         when = f"at {seen_at:%Y-%m-%d %H:%M} UTC" if seen_at is not None else "never"
         return NeedState(need=need, up=None, reason=f"its health was judged last {when}", coming=True)
-    state, since = judge_need(need, health, (), stopped=False, held=True), last_outage(stores, need)
+    state, (_, since) = judge_need(need, health, (), stopped=False, held=True), stopped_and_outage(stores, need)
     errors = [error for error in stores.errors.list_unresolved(name) if service in ("", error.service)]
     if state.up and (newer := next((error for error in errors if error.last_seen > seen_at), None)):
         # Its failure is on record before the next collection.
@@ -57,12 +57,13 @@ def recorded_need(need: str) -> NeedState:
     return NeedState(need=need, up=state.up, reason=state.reason, since=since, coming=state.coming)
 
 
-def last_outage(stores: Stores, need: str) -> datetime | None:
-    """When a need last failed or got over it, as its recorded errors show.
+def stopped_and_outage(stores: Stores, need: str) -> tuple[bool, datetime | None]:
+    """Whether a person stopped the environment of a need, and when the need last failed or got over it.
 
     Raises:
         StoreError: The stores cannot be read.
     """
     name, _, service = need.partition("/")
     errors = (error for error in stores.errors.latest(name, _LATEST_ERRORS) if service in ("", error.service))
-    return max((error.resolved_at or error.last_seen for error in errors), default=None)
+    outage = max((error.resolved_at or error.last_seen for error in errors), default=None)
+    return not should_run(stores.operations.latest_recorded(name)), outage

@@ -163,24 +163,14 @@ class Pauses(Repository):
         actor: Actor = SYSTEM,
     ) -> None:
         """Switch automatic recovery off; None means every environment or service, no end, or from now on."""
-        self._put("paused", environment or _ALL, service or _ALL, until, reason, by, at or datetime.now(UTC), actor)
+        values = {"until": until, "reason": reason, "by": by, "paused_at": at or datetime.now(UTC)}
+        self._put("paused", (environment or _ALL, service or _ALL), values, actor)
 
-    def _put(
-        self,
-        kind: str,
-        environment: str,
-        service: str,
-        until: datetime | None,
-        reason: str,
-        by: str,
-        at: datetime,
-        actor: Actor,
-    ) -> None:
-        key = {"environment": environment, "service_name": service}
-        values = {**key, "until": until, "reason": reason, "by": by, "paused_at": at, **actor_columns(actor)}
+    def _put(self, kind: str, key: tuple[str, str], values: dict[str, Any], actor: Actor) -> None:
+        row = {"environment": key[0], "service_name": key[1], **values, **actor_columns(actor)}
         with self._database.write(durable=True) as connection:
-            upsert(connection, RecoveryControl, values, keys=list(key))
-            audit_row(connection, kind, _controls.name, (environment, service), actor)
+            upsert(connection, RecoveryControl, row, keys=["environment", "service_name"])
+            audit_row(connection, kind, _controls.name, key, actor)
 
     def resume(self, environment: str | None, service: str | None, actor: Actor = SYSTEM) -> bool:
         """Switch automatic recovery on again where `pause` with the same words switched it off."""
@@ -207,7 +197,7 @@ class Pauses(Repository):
 
     def lock(self, environment: str, reason: str, by: str, at: datetime, actor: Actor = SYSTEM) -> None:
         """Lock an environment; one that is locked has the new reason."""
-        self._put("locked", environment, _LOCK, None, reason, by, at, actor)
+        self._put("locked", (environment, _LOCK), {"until": None, "reason": reason, "by": by, "paused_at": at}, actor)
 
     def unlock(self, environment: str, actor: Actor = SYSTEM) -> bool:
         """Unlock an environment; False where no person had locked it."""
