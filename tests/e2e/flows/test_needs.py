@@ -10,17 +10,22 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
+from prefect import flow
 
 from adapters.stores import Stores
 from flows.agent.agent import Agent
+from flows.common.requester import SCHEDULE
 from flows.deployment.restart import restart
 from flows.deployment.startup import startup
 from flows.deployment.stop import stop
-from models.failures import NeedDownError
+from flows.deployment.update import update
+from models.failures import BadInputError, NeedDownError
 from models.health import ServiceHealth
 from models.recovery import TicketState
+from models.results import OperationResult
 from tests.e2e.flows.conftest import Place, end, make_well, never_well, until, well
 from tests.support.projects import remove_project
 
@@ -70,10 +75,10 @@ def data_of(shop: Place) -> Place:
 
 
 @contextlib.asynccontextmanager
-async def watched() -> AsyncIterator[Agent]:
+async def watched(environments: int = 2) -> AsyncIterator[Agent]:
     ends, agent = asyncio.Event(), Agent()
     running = asyncio.create_task(agent.run(ends))
-    await until(lambda: len(agent._carried_names()) == 2)
+    await until(lambda: len(agent._carried_names()) >= environments)
     yield agent
     ends.set()
     await running
@@ -89,8 +94,8 @@ def is_healthy_again(shop: Place, ended: str) -> bool:
     return state[:2] == ["true", "healthy"] and state[2] != ended
 
 
-def started_at(shop: Place) -> str:
-    command = ["docker", "inspect", "--format", "{{.State.StartedAt}}", shop.container("web")]
+def started_at(shop: Place, service: str = "web") -> str:
+    command = ["docker", "inspect", "--format", "{{.State.StartedAt}}", shop.container(service)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -153,7 +158,10 @@ async def test_while_a_person_keeps_the_need_stopped_nothing_is_tried_and_a_rest
     await startup("test")
     before = started_at(shop)
     async with watched() as agent:
-        await stop("data")
+        with pytest.raises(BadInputError, match="test needs it; confirm it by its name: --confirm data"):
+            await stop("data")
+        assert data_of(shop).containers(running=True) == ["db"]
+        await stop("data", confirm="data")
         await until(lambda: "web" not in shop.containers(running=True))
         watcher = agent.environments["test"].watcher
         assert watcher is not None
@@ -185,3 +193,32 @@ async def test_a_start_is_refused_at_once_without_its_need_and_after_its_time_li
     assert shop.containers() == []
     make_well(data.container("db"))
     await beginning
+
+
+@flow
+async def by_the_clock() -> OperationResult:
+    result: OperationResult = await update("data", asked_by=SCHEDULE)
+    return result
+
+
+@pytest.mark.campaign(seconds=60)
+async def test_a_locked_environment_is_updated_by_its_schedule_and_recovered_and_not_by_a_person_without_its_name(
+    shop: Place,
+) -> None:
+    data = data_of(shop)
+    await startup("data")
+    with shop.stores() as stores:
+        stores.pauses.lock("data", "sale", "ann", datetime.now(UTC))
+    begun = started_at(data, "db")
+    for asked in (stop("data"), restart("data", confirm="test"), update("data", confirm="Data")):
+        with pytest.raises(BadInputError, match="it is locked by ann since .*: sale; confirm it by its name"):
+            await asked
+    assert started_at(data, "db") == begun
+    assert (await by_the_clock()).success
+    assert (await restart("data", confirm="data")).success
+    begun = started_at(data, "db")
+    async with watched(1):
+        end(data, "db")
+        await until(lambda: data.containers(running=True) == ["db"] and started_at(data, "db") != begun)
+        with shop.stores() as stores:
+            await until(lambda: recoveries(stores, "data") == [("db", "restart_service", True)])
