@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from adapters.config.environment_files import environment_files
 from adapters.config.environments import declared_values, line_of_field
+from adapters.config.yaml_files import read_content
 from core.deployment.needs import circle_of
 from models.environments import Environment
 from models.failures import BadInputError, EnvironmentFileError
@@ -22,7 +23,8 @@ def declared_needs(settings: Settings) -> Mapping[str, tuple[str, ...]]:
         return needs
     for name, path in files.items():
         try:
-            declared = declared_values(path).get("needs")
+            # To parse hundreds of files takes seconds, and few have needs.
+            declared = declared_values(path).get("needs") if b"needs" in read_content(path) else None
         except (BadInputError, OSError):
             continue
         if isinstance(declared, list) and (own := tuple(need for need in declared if isinstance(need, str))):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from adapters.config.environments import declared_environment
+from adapters.config.needs import declared_needs
 from adapters.stores import Stores
 from core.deployment.desired_state import should_run, time_of_stop
 from core.deployment.needs import judge_need
-from models.failures import BadInputError
 from models.needs import NeedState
 from models.settings import current_settings
 from tasks.runtime.stores import open_stores, stores_exist
@@ -25,10 +24,7 @@ def recorded_needs(environment: str) -> tuple[NeedState, ...]:
     Raises:
         StoreError: The stores cannot be read.
     """
-    try:
-        return tuple(recorded_need(need) for need in declared_environment(environment, current_settings()).needs)
-    except BadInputError:
-        return ()
+    return tuple(map(recorded_need, declared_needs(current_settings()).get(environment, ())))
 
 
 def recorded_need(need: str) -> NeedState:

@@ -211,7 +211,7 @@ async def test_a_locked_environment_is_updated_by_its_schedule_and_recovered_and
         stores.pauses.lock("data", "sale", "ann", datetime.now(UTC))
     begun = started_at(data, "db")
     for asked in (stop("data"), restart("data", confirm="test"), update("data", confirm="Data")):
-        with pytest.raises(BadInputError, match="it is locked by ann since .*: sale; confirm it by its name"):
+        with pytest.raises(BadInputError, match=r"it is locked by ann since .*: sale; confirm it by its name"):
             await asked
     assert started_at(data, "db") == begun
     assert (await by_the_clock()).success
