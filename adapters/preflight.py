@@ -23,6 +23,7 @@ from adapters.compose.variables import (
     variables_of,
     withheld_variables,
 )
+from adapters.config.needs import refuse_circle
 from adapters.config.yaml_files import syntax_problem
 from adapters.docker.engine import DockerEngine
 from adapters.host.machine import file_problem, port_holder, port_is_free, readable_by_all, sample_host, unwritable_by
@@ -35,6 +36,7 @@ from models.compose import Application, ImageFact, Mount, MountKind, PortHolder,
 from models.containers import RELEASE_IMAGES, EngineInfo, SystemSample
 from models.environments import Environment
 from models.failures import EnginePermissionError, RoasError
+from models.settings import current_settings
 from models.validation import Facts, ImageWanted, MountWanted, PortWanted, Trouble
 
 _REGISTRY_SECONDS = 2.0
@@ -53,11 +55,15 @@ async def gather_facts(
     compose: ComposeAhead | None = None,
     engine: DockerEngine | None = None,
 ) -> Facts:
-    """Gather the facts for validation; a fact that cannot be read becomes a `Trouble` or a gap, never an error.
+    """Gather the facts for validation; a fact that cannot be read becomes a `Trouble` or a gap.
 
     `held_by` names the process that runs another operation on this environment, if one does. `compose` are answers of
     Compose to the same questions about the same sources. `engine` is a client that is open already, and stays open.
+
+    Raises:
+        EnvironmentFileError: It needs itself through other environments.
     """
+    await asyncio.to_thread(refuse_circle, environment, current_settings())
     if engine is not None:
         return await _gather(environment, engine, held_by, compose)
     engine = DockerEngine(environment.engine)

@@ -1,8 +1,9 @@
-"""Say what a restore of data loses, and ask whether it may."""
+"""Say what an operation loses or harms, and ask whether it may."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -30,10 +31,39 @@ def confirm_loss(snapshot: DataSnapshot, *, yes: bool) -> None:
     if yes:
         return
     _show_changes(snapshot)
+    ask("Restore it?", refused="Nothing was restored", advice="give --yes if it may be lost.")
+
+
+def ask(question: str, *, refused: str, advice: str, name: str = "") -> None:
+    """Ask a person a question to which the answer is yes, or the name that they have to type.
+
+    Raises:
+        BadInputError: It was not answered so, or no user is there to be asked.
+    """
     if not sys.stdin or not sys.stdin.isatty():
-        raise BadInputError("Nothing was restored, since no user confirmed it;", advice="give --yes if it may be lost.")
-    if not click.confirm("Restore it?", err=True):
-        raise BadInputError("Nothing was restored.")
+        raise BadInputError(f"{refused}, since no user confirmed it;", advice=advice)
+    if name:
+        agreed = click.prompt(question, default="", show_default=False, err=True).strip() == name
+    else:
+        agreed = click.confirm(question, err=True)
+    if not agreed:
+        raise BadInputError(f"{refused}.")
+
+
+def confirm_by_name(name: str, verb: str, confirm: str, services: Sequence[str] = ()) -> str:
+    """Ask for the name of an environment where it has to be typed; what was typed, or was given.
+
+    Raises:
+        BadInputError: Another name was given or typed, or no user is there to be asked.
+    """
+    from tasks.reporting.consent import refuse_without_consent, why_consent
+
+    if confirm or not sys.stdin or not sys.stdin.isatty():
+        refuse_without_consent(name, verb, confirm, services)
+    elif why := why_consent(name, verb, services):
+        ask(f"{name}: {why}. Type its name to {verb} it", refused=f"{name} was not touched", advice="", name=name)
+        return name
+    return confirm
 
 
 def _show_changes(snapshot: DataSnapshot) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from adapters.host.processes import this_user
@@ -12,7 +10,6 @@ from cli.enrol import OF_FLEET, remove_deployments
 from cli.options import as_json
 from cli.run_flow import show_answer
 from flows.common.terminal import echo
-from models.failures import BadInputError
 
 
 @click.group(invoke_without_command=True)
@@ -36,6 +33,7 @@ def take(environment: str, yes: bool) -> None:
 
     Containers and data stay where they are: stop the old ones, or make sure that their host is off.
     """
+    from cli.confirmation import ask
     from tasks.runtime.moves import refuse_move, take_environment
 
     there = refuse_move(environment)
@@ -45,10 +43,8 @@ def take(environment: str, yes: bool) -> None:
             "still run there serve beside those of this host.",
             err=True,
         )
-        if not sys.stdin or not sys.stdin.isatty():
-            raise BadInputError(f"{environment} was not moved, since no user confirmed it;", advice="give --yes.")
-        if not click.confirm(f"Move {environment} to this host?", err=True):
-            raise BadInputError(f"{environment} was not moved.")
+        question = f"Move {environment} to this host?"
+        ask(question, refused=f"{environment} was not moved", advice="give --yes.")
     if there is not None and there.dismissed_at is None:
         echo(f"watching for a minute that host {there.label} stays silent", err=True)
     echo(take_environment(environment, there, this_user()))

@@ -51,7 +51,7 @@ COMMANDS_OF: dict[str, tuple[str, ...]] = {
     "monitoring": ("alerts", "acknowledge", "predictions", "report"),
     "operations": ("start", "stop", "restart", "health", "rollback", "releases", "validate", "plan", "drift"),
     "patterns": ("classify", "patterns"),
-    "recovery": ("watch", "tickets", "resolve", "pause", "unpause"),
+    "recovery": ("watch", "tickets", "resolve", "pause", "unpause", "lock", "unlock"),
     "stores": ("backup", "restore", "db", "archive"),
     **{
         name: (name,)
@@ -68,7 +68,7 @@ PURPOSES = {
     "Set up": ("init", "adopt", "doctor", "sample", "schema", "completion", "service"),
     "Deploy": (
         *("validate", "plan", "start", "stop", "restart", "update", "sync"),
-        *("releases", "rollback", "resume", "gate", "drift", "size"),
+        *("releases", "rollback", "resume", "gate", "drift", "size", "lock", "unlock"),
     ),
     "Inspect": (*("open", "status", "top", "health", "history", "why", "logs"), *("report", "stats", "postmortem")),
     "Watch and repair": (

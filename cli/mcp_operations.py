@@ -23,13 +23,21 @@ class _EnvironmentInput(Input):
     environment: str = Field(description=_ENVIRONMENT)
 
 
+class _Confirmed(_EnvironmentInput):
+    confirm: str = Field(default="", description="The environment's name, once a person agreed: it is locked.")
+
+    @property
+    def options(self) -> list[str]:
+        return [f"--confirm={self.confirm}"] if self.confirm else []
+
+
 class _Start(_EnvironmentInput):
     plan_id: str = Field(
         min_length=1, description="The id that `plan` answered: the start does exactly this plan, or nothing."
     )
 
 
-class _Update(_EnvironmentInput):
+class _Update(_Confirmed):
     services: list[str] = Field(default=[], max_length=100, description="These services; without them, all.")
     plan_id: str | None = Field(
         default=None,
@@ -45,7 +53,7 @@ class _Sync(_EnvironmentInput):
     )
 
 
-class _Restart(_EnvironmentInput):
+class _Restart(_Confirmed):
     services: list[str] = Field(default=[], max_length=100, description="These services; without them, all.")
 
 
@@ -112,19 +120,19 @@ async def _update(params: _Update, client: str) -> Found:
     if not params.plan_id and not params.services:
         raise BadInputError("An update of all services needs plan_id;", advice="ask `plan` with `update`.")
     plan = [f"--plan={params.plan_id}"] if params.plan_id else []
-    return await _operate(["update", *plan], params, client, params.services)
+    return await _operate(["update", *params.options, *plan], params, client, params.services)
 
 
 async def _sync(params: _Sync, client: str) -> Found:
     return await _operate(["sync", f"--revision={params.revision}"], params, client)
 
 
-async def _stop(params: _EnvironmentInput, client: str) -> Found:
-    return await _operate(["stop"], params, client)
+async def _stop(params: _Confirmed, client: str) -> Found:
+    return await _operate(["stop", *params.options], params, client)
 
 
 async def _restart(params: _Restart, client: str) -> Found:
-    return await _operate(["restart"], params, client, params.services)
+    return await _operate(["restart", *params.options], params, client, params.services)
 
 
 async def _rollback(params: _Rollback, client: str) -> Found:
@@ -207,7 +215,7 @@ _TOOLS = (
     AgentTool(
         "stop",
         "Stop all services of an environment, in reverse order.",
-        _EnvironmentInput, Operation, _stop, _DETAILS, destructive=True,
+        _Confirmed, Operation, _stop, _DETAILS, destructive=True,
     ),
     AgentTool(
         "restart",

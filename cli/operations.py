@@ -97,25 +97,41 @@ def start(
     operate("start", name, compose, output, plan=plan_id, wait_seconds=wait_seconds, pull=pull, build=build)
 
 
+confirming = click.option(
+    "--confirm", default="", metavar="NAME", help="The environment's name, where it is locked or others need it."
+)
+
+
 @click.command()
 @application_options
+@confirming
 @waiting
 @with_output
-def stop(name: str, compose: list[str] | None, wait_seconds: float, output: Output) -> None:
+def stop(name: str, compose: list[str] | None, confirm: str, wait_seconds: float, output: Output) -> None:
     """Stop in reverse order, honouring each service's grace period."""
-    operate("stop", name, compose, output, wait_seconds=wait_seconds)
+    operate("stop", name, compose, output, wait_seconds=wait_seconds, **confirmed(name, "stop", confirm))
+
+
+def confirmed(name: str, kind: str, confirm: str, services: tuple[str, ...] = ()) -> dict[str, str]:
+    """The parameter by which an operation is confirmed, where it has to be."""
+    from cli.confirmation import confirm_by_name
+
+    confirm = confirm_by_name(name, kind, confirm, services)
+    return {"confirm": confirm} if confirm else {}
 
 
 @click.command()
 @application_options
 @click.argument("services", nargs=-1, shell_complete=completers.services)
+@confirming
 @waiting
 @with_output
 def restart(
-    name: str, compose: list[str] | None, services: tuple[str, ...], wait_seconds: float, output: Output
+    name: str, compose: list[str] | None, services: tuple[str, ...], confirm: str, wait_seconds: float, output: Output
 ) -> None:
     """Restart all services, or the named ones, in dependency order."""
-    operate("restart", name, compose, output, services=list(services) or None, wait_seconds=wait_seconds)
+    more = confirmed(name, "restart", confirm, services)
+    operate("restart", name, compose, output, services=list(services) or None, wait_seconds=wait_seconds, **more)
 
 
 @click.command()

@@ -9,7 +9,15 @@ import click
 
 from adapters.host.processes import this_user
 from cli import completers
-from cli.options import Number, application_options, as_json, duration, in_environment, is_environment
+from cli.options import (
+    Number,
+    application_options,
+    as_json,
+    duration,
+    in_environment,
+    is_environment,
+    known_environment,
+)
 from cli.run_flow import opened_stores, run_flow, show_answer
 from flows.common.terminal import echo
 from models.failures import BadInputError
@@ -133,3 +141,28 @@ def unpause(service: str | None, environment: str | None) -> None:
         ]
         raise BadInputError(f"There is no such pause; paused now: {', '.join(pauses) or 'nothing'}.")
     echo(f"automatic recovery of {service or 'every service'} is on again")
+
+
+@click.command()
+@click.argument("environment", shell_complete=completers.environments)
+@click.option("--reason", default="", help="Why; shown with the lock.")
+def lock(environment: str, reason: str) -> None:
+    """Let stop, restart and update ask for the environment's name, until `roas unlock`."""
+    from tasks.errors.redact import redact_now
+
+    name, actor = str(known_environment(environment)), this_user()
+    opened_stores().pauses.lock(name, redact_now(name, reason), actor.user, datetime.now(UTC), actor)
+    echo(f"{name} is locked: to stop, restart or update it, its name has to be typed. `roas unlock {name}` ends that")
+
+
+@click.command()
+@click.argument("environment", shell_complete=completers.environments)
+def unlock(environment: str) -> None:
+    """End a lock; `protected: true` in the environment's file stays."""
+    from tasks.reporting.consent import find_lock
+
+    done, left = opened_stores().pauses.unlock(environment, this_user()), find_lock(environment)
+    if not done:
+        what = f"is {left.words}, and not locked by a person" if left else "is not locked"
+        raise BadInputError(f"{environment} {what};", advice="`roas status` lists environments.")
+    echo(f"{environment} is unlocked" + (f"; it is still {left.words}" if left else ""))

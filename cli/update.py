@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from cli import completers
-from cli.operations import Output, operate, with_live_output
+from cli.operations import Output, confirmed, confirming, operate, with_live_output
 from cli.options import application_options, waiting
 from cli.run_flow import show_answer
 from models.failures import BadInputError
@@ -20,6 +20,7 @@ from models.failures import BadInputError
 @click.option("--lift", "digest", metavar="DIGEST", help="Only let updates take an image again that failed before.")
 @click.option("--now", "now_wanted", is_flag=True, help="Also outside of the environment's update windows.")
 @click.option("--override-gate", metavar="REASON", help="Go on although the gate refuses the images; it is recorded.")
+@confirming
 @waiting
 @with_live_output
 def update(
@@ -30,6 +31,7 @@ def update(
     digest: str | None,
     now_wanted: bool,
     override_gate: str | None,
+    confirm: str,
     wait_seconds: float,
     output: Output,
 ) -> None:
@@ -52,6 +54,7 @@ def update(
         wait_seconds=wait_seconds,
         now=now_wanted,
         override_gate=override_gate,
+        **confirmed(name, "update", confirm),
     )
 
 

@@ -24,8 +24,12 @@ def why(deployment_id: str | None, evidence: bool, json_wanted: bool) -> None:
     A prefix of an operation's id is enough; an error's or ticket's id does too. Without one, the latest failure; with
     an environment's name, the latest failure there. A service that fails now is explained by its ticket.
     """
+    from core.deployment.needs import down_words
+    from tasks.reporting.needs import recorded_needs
     from tasks.reporting.read import read_evidence, read_explanation, read_open_failure
 
+    if deployment_id and not json_wanted and (waits := down_words(recorded_needs(deployment_id))):
+        echo(f"{deployment_id} waits: {waits}")
     if not evidence and (failure := read_open_failure(deployment_id)) is not None:
         from cli.rendering.tickets import show_ticket
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from models.health import RecordedScore
+from models.locks import Lock
 from models.metrics import Baseline, Dependency, Metric, Prediction
+from models.needs import NeedState
 from models.operations import OperationStep, StateChange
 from models.overview import EnvironmentSummary, HealthVerdict, VerdictLevel
 from models.pages import Plot
@@ -73,7 +75,7 @@ class EnvironmentView:
     """One environment at one moment.
 
     `steps` and `changes` are those of the operation that runs, oldest first; `pending` are the services that it
-    brings up and has not proven yet.
+    brings up and has not proven yet. `needs` are other environments that it needs, `needed_by` those that need it.
     """
 
     at: datetime
@@ -91,3 +93,6 @@ class EnvironmentView:
     pauses: tuple[Pause, ...] = ()
     schedules: tuple[ScheduleView, ...] = ()
     drift_checked_at: datetime | None = None
+    lock: Lock | None = None
+    needs: tuple[NeedState, ...] = ()
+    needed_by: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from models.fields import Block, FilePath, Name, Strict, Text, TimeOfWeek
 from models.gates import UpdateGate
@@ -34,6 +34,8 @@ def _usable_address(address: str) -> str:
         raise ValueError("no host and port can be read from this address")
     return address
 
+
+Need = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}(/[a-zA-Z0-9][a-zA-Z0-9_.-]*)?$")]
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADERS_WITH_SECRETS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "x-auth-token"})
@@ -379,6 +381,14 @@ class Environment(Strict):
     services: dict[Name, ServiceSpec] = Field(
         default_factory=dict, description="What the Compose files do not say of services; others have the defaults."
     )
+    needs: tuple[Need, ...] = Field(
+        default=(),
+        description="Other environments, or ENVIRONMENT/SERVICE, that must be healthy before this one starts, "
+        "also on another host.",
+    )
+    protected: bool = Field(
+        default=False, description="True: a person who stops, restarts or updates it has to type its name."
+    )
     stabilisation_seconds: float | None = Field(
         default=None,
         ge=0,
@@ -431,6 +441,13 @@ class Environment(Strict):
             if not name.replace("_", "a").isalnum() or name[0].isdigit():
                 raise ValueError(f"{name!r} is not the name of a variable")
         return names
+
+    @field_validator("needs")
+    @classmethod
+    def _needs_of_others(cls, needs: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
+        if (name := others.data.get("name")) in {need.partition("/")[0] for need in needs}:
+            raise ValueError(f"{name} cannot need itself: services.NAME.dependencies is for its own services")
+        return needs
 
     @model_validator(mode="after")
     def _secrets_that_probes_name(self) -> Environment:

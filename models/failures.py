@@ -92,6 +92,10 @@ class ValidationFailedError(RoasError):
         self.service = service
 
 
+class NeedDownError(RoasError):
+    """Another environment that this one needs is down: nothing was touched."""
+
+
 class StartFailedError(RoasError):
     """A service did not start; the message names it and the condition that was awaited."""
 

@@ -167,6 +167,8 @@ class EnvironmentStatus:
     """The process of this host that watches it, and since when."""
     stopped_at: datetime | None = None
     """When it was stopped on request; None where it is meant to run, or not known to be stopped."""
+    needs_down: str = ""
+    """Which other environments that it needs are down, as a sentence; empty where none is."""
     mounted_copies: str = ""
     """Which services run with a release's copies of files, as a sentence; empty where none does."""
 

@@ -89,6 +89,10 @@ def read_environment(path: Path, name: str | None = None) -> Environment:
         data = _of_compose_itself(path)
     said = [] if "source" in data else said_in_compose_files(_compose_files_named(path, data))
     data = with_said(data, said)
+    if other := next((one for one in said if one.path != path and not one.place and "needs" in one.value), None):
+        # Other environments ask for them, and read each file alone.
+        place = f"{other.path}:{_line(other.node, ('needs',))}"
+        raise EnvironmentFileError(f"{place}: {FIELD}: needs does not belong here.", advice=f"Move it to {path}.")
     if not is_compose:
         said.insert(0, Said(path, node, (), None))
     expected = name or (name_of(path) if is_compose else path.stem)
@@ -216,6 +220,27 @@ def _compose_files_named(path: Path, data: Mapping[str, Any]) -> list[Path]:
     return [path.parent / _expand_home(Path(file)) for file in named or () if isinstance(file, str) and file.strip()]
 
 
+def declared_values(path: Path) -> Mapping[str, Any]:
+    """The fields of an environment file as they are written, unchecked, without those of other Compose files.
+
+    Raises:
+        EnvironmentFileError: It cannot be read, or is no mapping.
+    """
+    data = _parse(path)[1]
+    own = data.get(FIELD, data)
+    return own if isinstance(own, dict) else {}
+
+
+def line_of_field(path: Path, loc: Sequence[int | str]) -> int:
+    """The line, from 1, of a field of an environment file.
+
+    Raises:
+        EnvironmentFileError: It cannot be read, or is no mapping.
+    """
+    node, data = _parse(path)
+    return _line(node, (FIELD, *loc) if FIELD in data else loc)
+
+
 def _parse(path: Path) -> tuple[yaml.Node, dict[str, Any]]:
     node, data = _document_of(read_content(path), path)
     if node is None or not isinstance(data, dict):
@@ -300,6 +325,7 @@ _PATTERNS = {
     r"^[a-z0-9][a-z0-9_-]{0,62}$": "allowed are small letters, digits, - and _, at most 63",
     r"^(unix|tcp|ssh|http|https)://.+": "allowed are addresses like unix:///var/run/docker.sock, "
     "tcp://HOST:2375 or ssh://USER@HOST",
+    r"^[a-z0-9][a-z0-9_-]{0,62}(/[a-zA-Z0-9][a-zA-Z0-9_.-]*)?$": "allowed are ENVIRONMENT and ENVIRONMENT/SERVICE",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "allowed are names of variables: letters, digits and _",
 }
 

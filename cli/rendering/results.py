@@ -148,6 +148,8 @@ def show_status(environments: Sequence[EnvironmentStatus]) -> None:
         say(f"  last operation  {last.kind} {colour_state(last.status)} {ago(last.started_at)}")
         collected = ago(status.last_collection) if status.last_collection else "never"
         say(f"  last collection {collected}")
+        if status.needs_down and status.stopped_at is None:
+            say(f"  [yellow]{escape(status.needs_down)}[/yellow]")
         if status.mounted_copies:
             say(f"  [yellow]{escape(status.mounted_copies)}[/yellow]")
         if status.watched_by:

@@ -68,6 +68,11 @@ _DENIED = re2.compile(
 # What says little of its own: facts from the engine weigh more than these words.
 _ENDS = frozenset({Category.CONTAINER_EXITED, Category.HEALTHCHECK_FAILED})
 _WEAK_CATEGORIES = _ENDS | {Category.UNKNOWN, Category.PERFORMANCE_THRESHOLD, Category.TIMEOUT}
+OF_A_NEED = (_WEAK_CATEGORIES - {Category.PERFORMANCE_THRESHOLD}) | {
+    *(Category.DEPENDENCY_REFUSED, Category.DNS_FAILURE, Category.DOCKER_NETWORK),
+    *(Category.APPLICATION_ERROR, Category.EXTERNAL_API, Category.REDIS_STATE),
+}
+"""What a service may show while another environment that it needs is down."""
 _WHY_NOT_SAVED = frozenset({Category.DISK_FULL, Category.VOLUME_MOUNT, Category.HOST_STORAGE_FAILURE})
 # Failures that a supervisor logs at level "info".
 _REPORTED_BY_WATCHER = _ENDS | {Category.OOM_KILLED}
@@ -289,6 +294,13 @@ def _verdict_of_own_check(verdict: Verdict, text: str, checks: Sequence[str], ow
     return _verdict(
         verdict.template, Category.HEALTHCHECK_FAILED, Severity.MEDIUM, Strategy.RESTART_SERVICE, 0.7, reason
     )
+
+
+def as_need_down(verdict: Verdict, needs: Sequence[str]) -> Verdict:
+    """Return the verdict on a service that failed while another environment which it needs was down: a restart."""
+    reason = f"What it needs was down when it failed: {', '.join(needs)}."
+    category = Category.DEPENDENCY_REFUSED
+    return _verdict(verdict.template, category, Severity.HIGH, Strategy.RESTART_SERVICE, 0.8, reason)
 
 
 def _weigh(verdict: Verdict, evidence: Evidence, patterns: PatternSet, own_names: Collection[str]) -> Verdict:

@@ -74,7 +74,8 @@ class RecoveryFacts:
     release before it. `why_not_back` says why only a person goes back to that one, with the `ways_back`; both are
     empty where a recovery may. `kept_down` are its dependencies that a person stopped or paused. `lacking` is the fact
     without which the proposed action was refused: only a person can act then. `disk_percent` is the use of the host's
-    disk. `was_reported_to_person`: validation refused what a person had typed, so nothing was touched.
+    disk. `needs_down` says which other environments that it needs are down. `was_reported_to_person`: validation
+    refused what a person had typed, so nothing was touched.
     """
 
     service: str | None = None
@@ -93,6 +94,7 @@ class RecoveryFacts:
     kept_down: tuple[str, ...] = ()
     lacking: str | None = None
     disk_percent: float | None = None
+    needs_down: str = ""
     was_reported_to_person: bool = False
 
     @property
@@ -139,6 +141,7 @@ def plan_recovery(
 
     `past` are all attempts at this error, and those of at least the last day at any other, in any order.
     - No action: a person stopped the service or paused recovery, or maintenance; or what a person typed was refused.
+    - Later, without an attempt: another environment that it needs is down.
     - A person is asked: the strategy is manual, three or more services fail at once, or a budget is spent.
     - Rollback: soon after a deployment, if the usual strategy did not help, and no hook ran or data was saved since.
     """
@@ -159,6 +162,8 @@ def plan_recovery(
         return _leave(strategy, "Nothing was touched, and its message to the person who asked for it says why.")
     if wish := _reason_kept_down(service, facts):
         return _leave(strategy, wish)
+    if facts.needs_down and service is not None:
+        return RecoveryPlan(action=PlanAction.RECOVER, strategy=strategy, reason=facts.needs_down, delay=_OTHERS_FIRST)
     if not strategy.automatic:
         return _ask(strategy, facts.lacking or f"it needs a repair by hand: {error.verdict.reason}")
     if off := _switched_off(service or error.environment, facts):

@@ -71,13 +71,15 @@ class TriageContext:
     """State that decides over all observations of a moment.
 
     `held` names the operation that holds the environment, None without one. `muted` are services under maintenance,
-    `with_engine` those that ended because the engine or its host did.
+    `with_engine` those that ended because the engine or its host did. `needs_down` says which other environments, that
+    all services need, are down; it is empty where none is.
     """
 
     dependencies: Sequence[Dependency] = ()
     held: str | None = None
     muted: Collection[str] = ()
     with_engine: Collection[str] = ()
+    needs_down: str = ""
     trackers: Mapping[str, ServiceTracker] = field(default_factory=dict)
 
 
@@ -317,6 +319,9 @@ def _without_what_is_known(
         return replace(observation, decision=Decision.WAIT, reason=reason, crashed=crashed)
     if observation.service in context.muted:
         return replace(observation, decision=Decision.WAIT, reason="it is under maintenance")
+    if context.needs_down and observation.service != NO_SERVICE:
+        # What it says meanwhile, and how often it ends, shows nothing but that.
+        return replace(observation, decision=Decision.WAIT, reason=context.needs_down, crashed=False, restarting=False)
     if tracker.end_requested_at is not None and abs(now - tracker.end_requested_at) < SETTLE:
         return replace(observation, decision=Decision.WAIT, reason="it was asked to end")
     next_attempt_at = tracker.next_attempt_at

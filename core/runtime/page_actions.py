@@ -275,7 +275,7 @@ def run_parameters(action: PageAction, environment: str, fields: Mapping[str, st
         parameters["plan"] = plan
     if "service" in fields:
         parameters["services"] = [fields["service"]]
-    parameters |= {name: fields[name] for name in ("release", "snapshot") if name in fields}
+    parameters |= {name: fields[name] for name in ("release", "snapshot", "confirm") if name in fields}
     parameters |= {name: True for name in ("now", "with_data") if name in fields}
     if action.name == "restore":
         parameters["confirmed"] = True
@@ -314,6 +314,7 @@ def command_words(action: PageAction, environment: str, fields: Mapping[str, str
     """The words of the `roas` command that does an action. What others chose stands behind `=` or `--`."""
     options = [f"--plan={plan}"] if plan else []
     options += [f"--{name.replace('_', '-')}" for name in ("now", "with_data") if name in fields]
+    options += [f"--confirm={fields['confirm']}"] if "confirm" in fields else []
     service = [fields["service"]] if "service" in fields else []
     snapshot = [fields["snapshot"]] if "snapshot" in fields else []
     release = [fields["release"]] if "release" in fields else []

@@ -157,7 +157,7 @@ _WORDS = {
     "deployment_operations": "operation",
     "manual_intervention_tickets": "ticket",
     "ticket_history": "line of a ticket's history",
-    "recovery_controls": "pause of",
+    "recovery_controls": "pause or lock of",
 }
 
 

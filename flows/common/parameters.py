@@ -37,4 +37,8 @@ COMPOSE_FILES: Any = Field(
 
 WAIT_SECONDS: Any = Field(0.0, description="How many seconds to wait for another operation on the environment to end.")
 
+CONFIRM: Any = Field(
+    "", description="The environment's name, where it is locked or others need it: who asks has to type it."
+)
+
 ACT: Any = Field(True, description="Off: judge and record only, change nothing.")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Collection
+
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 
 from adapters.host.processes import as_claim, this_user
 from models.audit import Actor
+from tasks.reporting.consent import refuse_without_consent
 
 API = "Prefect UI or API"
 """Every holder of the server's password: Prefect gives all the same one, so it identifies no person."""
@@ -32,6 +36,18 @@ def requester(asked_by: str | None) -> tuple[str, Actor]:
     if run is None or run.deployment_id is None:
         return _from_this_machine(run, asked_by)
     return _actor_of_server(run, asked_by or "")
+
+
+async def require_consent(
+    environment: str, verb: str, confirm: str, asked_by: str | None, services: Collection[str] = ()
+) -> None:
+    """Refuse what a person asks for without the environment's name where it has to be given; the clock is not asked.
+
+    Raises:
+        BadInputError: It was not given; nothing was touched.
+    """
+    if requester(asked_by)[0] not in (SCHEDULE, AUTOMATION):
+        await asyncio.to_thread(refuse_without_consent, environment, verb, confirm, services)
 
 
 def asker_through_server(name: str) -> tuple[str, Actor]:

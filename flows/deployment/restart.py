@@ -13,6 +13,8 @@ from core.common.dependencies import dependencies_of
 from core.deployment.plan import paused_containers, refuse_paused, start_deadline
 from core.deployment.restart import DependantAnswer, restarted_needs, roll_order
 from flows.common import parameters
+from flows.common.needs import wait_for_needs
+from flows.common.requester import require_consent
 from flows.execution.execute import judge
 from flows.operation.recorder import OperationRequest
 from flows.operation.steps import OperationRun, Step, operate
@@ -47,6 +49,7 @@ async def restart(
     deployment_id: str | None = parameters.DEPLOYMENT_ID,
     compose_files: parameters.ComposeFiles = parameters.COMPOSE_FILES,
     wait_seconds: parameters.Seconds = parameters.WAIT_SECONDS,
+    confirm: str = parameters.CONFIRM,
 ) -> OperationResult:
     """Restart all running services of an environment, or the named ones, and prove that they serve again.
 
@@ -54,11 +57,13 @@ async def restart(
     where it did not get over it.
 
     Raises:
-        BadInputError: A named service is not in the Compose files.
+        BadInputError: A named service is not in the Compose files. Or it is locked or others need it, and `confirm` is
+            not its name.
         StartFailedError: A service did not come back; the ones after it were left as they were. Or a proxy does not
             follow one that has another address.
     """
-    request, run = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds), Restart(named=services or [])
+    request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
+    run = Restart(named=services or [], confirm=confirm, asked_by=asked_by)
     await operate(run, RESTART, environment, request, on_failure=escalate, operation_type=OperationType.RESTART)
     return run.recorder.result(
         f"{len(run.restarted_services)} services restarted, {environment} is {run.health.summary}",
@@ -68,8 +73,15 @@ async def restart(
 
 
 async def look(run: Restart) -> None:
-    """Load the environment, and see what runs and which services are meant."""
+    """Load the environment, wait for what it needs of others, and see what runs and which services are meant.
+
+    Raises:
+        NeedDownError: Another environment that it needs is down.
+    """
     await run.recorder.open()
+    if not run.recorder.interrupted:
+        await require_consent(run.recorder.name, "restart", run.confirm, run.asked_by, run.named)
+    await wait_for_needs(run.environment)
     await refuse_half_restored(run.recorder.environment, run.recorder.deployment_id)
     application = run.application = await read_application(run.project)
     run.targets = _targets(application, run.named)
@@ -120,6 +132,8 @@ class Restart(OperationRun):
 
     named: list[str]
     """The services that a person named; without any, all that run are restarted."""
+    confirm: str
+    asked_by: str | None
     application: Application = field(init=False)
     targets: frozenset[str] = field(init=False)
     dependencies: list[Dependency] = field(init=False)

@@ -23,6 +23,7 @@ from core.deployment.update import narrow_plan, update_scope
 from core.deployment.validate import refused_service, validate
 from core.reporting.timing import Phase
 from flows.common import parameters
+from flows.common.needs import wait_for_needs
 from flows.common.phases import begin_phase
 from flows.execution.execute import keep_proven, start_in_order, verify
 from flows.execution.going_back import START_BACK, recall_before, remember
@@ -104,10 +105,17 @@ async def startup(
 
 
 async def look(start: Start) -> None:
-    """Load the environment, and gather the facts that validation judges."""
+    """Load the environment, wait for what it needs of others, and gather the facts that validation judges.
+
+    Raises:
+        NeedDownError: Another environment that it needs is down.
+    """
     await start.recorder.open()
     await refuse_half_restored(start.recorder.environment, start.recorder.deployment_id)
     await end_own_pauses(start.environment)
+    if not start.goes_back:
+        # Before the facts: a need's start may make the network that both are in.
+        await wait_for_needs(start.environment)
     start.looked = await gather_facts(start.project)
 
 

@@ -13,6 +13,7 @@ from core.common.dependencies import dependencies_of
 from core.deployment.plan import stop_waves
 from core.deployment.stop import how_it_stopped, left_alone, returning_with_engine
 from flows.common import parameters
+from flows.common.requester import require_consent
 from flows.operation.recorder import OperationRequest
 from flows.operation.steps import OperationRun, Step, operate
 from flows.recovery.escalate import escalate
@@ -33,22 +34,26 @@ async def stop(
     deployment_id: str | None = parameters.DEPLOYMENT_ID,
     compose_files: parameters.ComposeFiles = parameters.COMPOSE_FILES,
     wait_seconds: parameters.Seconds = parameters.WAIT_SECONDS,
+    confirm: str = parameters.CONFIRM,
 ) -> OperationResult:
     """Stop an environment's services. Containers, networks and volumes stay.
 
     Raises:
+        BadInputError: It is locked or others need it, and `confirm` is not its name.
         RoasError: A service could not be stopped; recorded and handed on first.
     """
-    request, run = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds), Stop()
+    request, run = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds), Stop(confirm, asked_by)
     await operate(run, STOP, environment, request, on_failure=escalate, operation_type=OperationType.STOP)
     stopped = sum(not result.kept for result in run.services)
     return run.recorder.result(f"{stopped} services stopped", services=tuple(run.services))
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Stop(OperationRun):
     """A stop: what it has found out and done so far."""
 
+    confirm: str
+    asked_by: str | None
     application: Application = field(init=False)
     container_states: list[ContainerState] = field(init=False)
     services: list[ServiceStart] = field(default_factory=list)
@@ -57,6 +62,8 @@ class Stop(OperationRun):
 async def look(stop: Stop) -> None:
     """Load the environment and see what runs."""
     await stop.recorder.open()
+    if not stop.recorder.interrupted:
+        await require_consent(stop.recorder.name, "stop", stop.confirm, stop.asked_by)
     stop.application = await read_application(stop.project)
     stop.container_states = await inspect_application(stop.project)
 

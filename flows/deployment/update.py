@@ -19,6 +19,7 @@ from core.deployment.update import partial_template, to_blame
 from core.reporting.timing import Phase
 from flows.common import parameters
 from flows.common.identifiers import new_release_id
+from flows.common.requester import require_consent
 from flows.deployment.startup import FETCH, LOOK, REMEMBER, keep_evidence, keep_release, keep_template, prove, waves_of
 from flows.execution.execute import start_in_order
 from flows.execution.going_back import START_BACK
@@ -65,6 +66,7 @@ async def update(
     override_gate: str | None = Field(
         None, description="Why the update may go on although the environment's gate refuses the images."
     ),
+    confirm: str = parameters.CONFIRM,
 ) -> OperationResult | State[Any]:
     """Pull and build new images, replace one service after the other, and prove each; or leave it as it served before.
 
@@ -77,7 +79,7 @@ async def update(
 
     Raises:
         BadInputError: A named service does not exist, or needs another one that would have to be replaced first; or
-            a person asks outside of the update windows.
+            a person asks outside of the update windows; or it is locked, and `confirm` is not its name.
         ComposeError: An image could not be pulled or built; nothing was touched.
         GateRefusedError: The environment's gate refuses the images; nothing was touched.
         StartFailedError: A service did not come up; no service after it was touched.
@@ -97,6 +99,8 @@ async def update(
         override_gate=override_reason(override_gate),
         begun_by_itself=begun_by_itself(request),
     )
+    if deployment_id is None:
+        await require_consent(environment, "update", confirm, asked_by)
     try:
         await operate(run, UPDATE, environment, request, on_failure=escalate, back=UPDATE_BACK)
     except ValidationFailedError as error:

@@ -29,6 +29,7 @@ from models.failures import (
     EnvironmentBusyError,
     HalfRestoredError,
     LeaseLostError,
+    NeedDownError,
     NotFoundError,
     OperationCancelledError,
     PausedError,
@@ -71,7 +72,7 @@ ROLL_BACK_WITHIN = timedelta(minutes=5)
 ROLLING_BACK = "undoing"
 """Step of an operation: from here on it is rolled back, not continued; its detail is why it failed."""
 
-_NOTHING_TO_ROLL_BACK = (EnvironmentBusyError, LeaseLostError, HalfRestoredError)
+_NOTHING_TO_ROLL_BACK = (EnvironmentBusyError, LeaseLostError, HalfRestoredError, NeedDownError)
 _OF_ONE_RUN = frozenset({"asked_by", "deployment_id", "plan", "wait_seconds"})
 """Parameters that belong to one run of a flow, not to the operation that was requested."""
 

@@ -30,6 +30,7 @@ from flows.page.previews import Previews, Shown
 from flows.page.rendering import render
 from models.failures import BadInputError, NotFoundError, RoasError
 from models.settings import current_settings
+from tasks.reporting.consent import ASKED, why_consent
 
 _READ_ONLY = "This account is read only: it sees every page, and changes nothing"
 _AGAIN_SECONDS = 1
@@ -84,10 +85,11 @@ class _ActionDesk:
         key = form.get("key", "")
         if not is_form_key(key, _form_request(request, action, environment), 0):
             return await self._form(request, action, environment, fields, "This form is of another page.")
+        typed = {"confirm": form["typed"].strip()} if action.name in ASKED and form.get("typed") else {}
         confirmed = ActionRequest(
             action=action,
             environment=environment,
-            fields=fields,
+            fields=fields | typed,
             plan=form.get("plan", ""),
             viewer=request.state.viewer,
             key=key,
@@ -158,7 +160,8 @@ class _ActionDesk:
         form = request.state.form
         if not is_form_key(confirmed.key, _form_request(request, action, environment), time.time()):
             return "This form is too old."
-        if problem := _mistake(action, environment, fields, form.get("typed", "")):
+        must_type = action.is_typed or await _why_typed(action, environment, fields)
+        if problem := _mistake(action, environment, fields, form.get("typed", ""), must_type=bool(must_type)):
             return problem
         shown = Shown()
         if confirmed.plan or action.needs_preview:
@@ -187,6 +190,7 @@ class _ActionDesk:
             shown_id=_shown_id(action, shown),
             key=_key(request, _form_request(request, action, environment)),
             problem=problem,
+            why_typed=await _why_typed(action, environment, fields),
             away="" if shown.waits else await self._previews.away(action, environment),
             toggled=_toggled(action, environment, fields),
             anew=_place(action, environment, fields) if run_id else "",
@@ -290,11 +294,17 @@ def _read_again(page: Response) -> Response:
     return page
 
 
-def _mistake(action: PageAction, environment: str, fields: Mapping[str, str], typed: str) -> str:
+async def _why_typed(action: PageAction, environment: str, fields: Mapping[str, str]) -> str:
+    """Why the environment's name has to be typed, because it is locked or others need it; empty where not."""
+    services = [fields["service"]] if "service" in fields else []
+    return await run_in_threadpool(why_consent, environment, action.name, services)
+
+
+def _mistake(action: PageAction, environment: str, fields: Mapping[str, str], typed: str, *, must_type: bool) -> str:
     """Why a form is not taken as it was filled in; empty where it is."""
     if missing := missing_fields(action, fields):
         return f"Fill in: {', '.join(missing)}."
-    if action.is_typed and typed.strip() != environment:
+    if must_type and typed.strip() != environment:
         return f"Type the name of the environment, {environment}, to confirm it."
     return ""
 

@@ -9,8 +9,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
+from adapters.config.needs import declared_needs
 from adapters.stores.recovery_writes import RecordError
-from core.errors.classify import as_failure, as_one_of_several, classify
+from core.deployment.needs import dependants_of_environment, was_down_when_it_failed
+from core.errors.classify import OF_A_NEED, as_failure, as_need_down, as_one_of_several, classify
 from core.errors.evidence import best_line, evidence_of, logs_of_failed
 from core.errors.impact import analyse_impact
 from core.errors.match import PatternSet
@@ -18,6 +20,7 @@ from core.errors.templates import template_of
 from core.recovery.policy import AT_ONCE
 from flows.common.identifiers import new_error_id
 from flows.common.judge_health import judge_now
+from flows.common.needs import judge_needs
 from models.compose import Application
 from models.containers import ContainerState
 from models.environments import Environment
@@ -28,6 +31,7 @@ from models.health import UNHEALTHY_STATES, HealthReport
 from models.incidents import Incident
 from models.metrics import Dependency
 from models.recovery import RecoveryMethod, RecoveryOutcome
+from models.settings import current_settings
 from tasks.deployment.services import inspect_application, read_application, read_ports_taken
 from tasks.errors.evidence import failure_evidence
 from tasks.recovery.records import read_known_facts, record_error, record_error_of_the_run
@@ -119,11 +123,17 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
         verdict = as_failure(verdict, incident.text, evidence)
     if verdict.category is Category.PORT_CONFLICT and "taken by" not in incident.text:
         verdict = await _with_holders(verdict, service, context)
+    needs = [] if stopped_before else await _needs_behind(context, service, verdict)
+    if needs:
+        verdict = as_need_down(verdict, needs)
     if incident.failing_services >= AT_ONCE:
         # One error for all of them; what each shows is evidence of it.
         verdict, service = as_one_of_several(verdict, incident.failing_services), None
     untouched = await _containers_now(context) if facts.untouched else ()
     impact = analyse_impact(verdict, service, context.dependencies, untouched)
+    takes_down = await _takes_down(incident.environment, service)
+    if impact is not None and takes_down:
+        impact = replace(impact, affected_services=(*impact.affected_services, *takes_down))
     record = record_error_of_the_run if of_the_run else record_error
     new_error = RecordedError(
         error_id=new_error_id(now),
@@ -136,7 +146,10 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
         deployment_id=incident.deployment_id,
         service=service,
         predictive=incident.predictive,
-        evidence=(asdict(evidence) if evidence else {}) | _words_of_cause(incident, verdict, bundles, facts.patterns),
+        evidence=(asdict(evidence) if evidence else {})
+        | _words_of_cause(incident, verdict, bundles, facts.patterns)
+        | ({"needs_down": needs} if needs else {})
+        | ({"takes_down": takes_down} if takes_down else {}),
     )
     bundle_ids = tuple(bundle.bundle_id for bundle in bundles)
     error = await record(
@@ -176,6 +189,26 @@ def _words_of_cause(
     logs = logs_of_failed(bundle.cause_service, bundle.containers, bundle.logs)
     line = best_line(bundle.cause_service, logs, patterns)
     return {SAID: template_of(line)} if line else {}
+
+
+async def _needs_behind(context: IncidentContext, service: str | None, verdict: Verdict) -> list[str]:
+    """Return the needs in other environments for whose absence a service may have failed, also if they are back.
+
+    The log of a service still says so once they are; and an agent that waited for them may have been killed.
+    """
+    if context.environment is None or not context.environment.needs or verdict.category not in OF_A_NEED:
+        return []
+    containers = [state for state in await _containers_now(context) if service in (None, state.service)]
+    moments = [moment for state in containers if (moment := state.started_at if state.up else state.finished_at)]
+    failed_at = max(moments, default=datetime.now(UTC))
+    states = await judge_needs(context.environment)
+    return [state.need for state in states if was_down_when_it_failed(state, failed_at)]
+
+
+async def _takes_down(environment: str, service: str | None) -> list[str]:
+    """Return the other environments that need what failed, nearest first."""
+    needs = await asyncio.to_thread(declared_needs, current_settings())
+    return dependants_of_environment(environment, needs, None if service is None else [service])
 
 
 async def _with_holders(verdict: Verdict, service: str | None, context: IncidentContext) -> Verdict:

@@ -19,6 +19,7 @@ from models.failures import (
     GateRefusedError,
     ImageFetchError,
     LeaseLostError,
+    NeedDownError,
     NotFoundError,
     PlanChangedError,
     StartFailedError,
@@ -35,16 +36,22 @@ from tasks.runtime.store_access import leave_in_journal
 
 log = logging.getLogger("roas")
 
-_NO_ERROR_OF_THE_APPLICATION = (EnvironmentBusyError, LeaseLostError, StoreUnreachableError, GateRefusedError)
+_NO_ERROR_OF_THE_APPLICATION = (
+    EnvironmentBusyError,
+    LeaseLostError,
+    StoreUnreachableError,
+    GateRefusedError,
+    NeedDownError,
+)
 
 
 async def escalate(recorder: OperationRecorder, failure: OperationFailure) -> RecoveryOutcome | None:
     """Announce a failure, and let error recovery take its evidence and record the error; it takes no action.
 
-    That another operation holds or took the environment, that the stores stayed away, that the environment's own gate
-    refused, or that a person asked for what does not exist or is no longer what would be done, is no error of the
-    application. Where the runner was lost
-    during a rollback, the failure and its evidence are on record already.
+    That another operation holds or took the environment, that the stores stayed away, that another environment which
+    it needs is down, that the environment's own gate refused, or that a person asked for what does not exist or is no
+    longer what would be done, is no error of the application. Where the runner was lost during a rollback, the failure
+    and its evidence are on record already.
     """
     error = failure.error
     if isinstance(error, BadInputError | NotFoundError | PlanChangedError) and not isinstance(

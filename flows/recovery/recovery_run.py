@@ -22,6 +22,7 @@ from core.recovery.policy import (
     plan_recovery,
 )
 from core.recovery.states import RecoveryEvent
+from flows.common.needs import needs_down
 from flows.recovery.approve import Question, ask_in_own_run, attempt_details, new_ticket, question_of
 from flows.recovery.diagnose import Diagnosis, IncidentContext, take_evidence
 from models.environments import RecoveryPolicy
@@ -111,6 +112,7 @@ class RecoveryRun:
             lacking=self._refused.what if self._refused else None,
             disk_percent=self.diagnosis.disk_percent,
             was_reported_to_person=self.diagnosis.was_reported_to_person,
+            needs_down=await needs_down(environment) if environment is not None else "",
         )
         if environment is not None and service is not None:
             windows = maintenance_windows(environment.maintenance, now)

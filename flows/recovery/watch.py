@@ -22,6 +22,7 @@ from core.recovery.triage import (
     services_ended_with_engine,
 )
 from flows.common.judge_health import judge_now
+from flows.common.needs import needs_down
 from flows.recovery.diagnose import take_evidence
 from flows.recovery.error_recovery import record_failure
 from flows.recovery.watched_recoveries import WatchedRecoveries, run_beside
@@ -204,7 +205,8 @@ class EnvironmentWatcher(WatchedRecoveries):
         now = datetime.now(UTC)
         observations = self._observe(application, queued, container_states, now)
         with_engine = await self._services_ended_with_engine(observations, container_states)
-        self._decide(observations, application, holder, now, with_engine)
+        needs_down = await self._needs_down(observations)
+        self._decide(observations, application, holder, now, with_engine, needs_down)
 
     async def sweep(self) -> None:
         """Observe every service: for missed events, and for what was left to settle."""
@@ -256,7 +258,9 @@ class EnvironmentWatcher(WatchedRecoveries):
             for verdict in health.services
         ]
         with_engine = await self._services_ended_with_engine(observations, container_states)
-        self._decide(self.reconciler.put_off(observations, changed), application, holder, now, with_engine)
+        needs_down = await self._needs_down(observations)
+        observations = self.reconciler.put_off(observations, changed)
+        self._decide(observations, application, holder, now, with_engine, needs_down)
         if self._access.away:
             return
         await self._settle(health, holder, now)
@@ -297,6 +301,11 @@ class EnvironmentWatcher(WatchedRecoveries):
             log.info("when the engine started is not known: %s", error or type(error).__name__)
             return frozenset()
 
+    async def _needs_down(self, observations: Sequence[ServiceObservation]) -> str:
+        """Say which other environments that this one needs are down, where a service of it fails."""
+        failing = any(observation.decision is not Decision.IGNORE for observation in observations)
+        return await needs_down(self.declared) if failing else ""
+
     def _decide(
         self,
         observations: Sequence[ServiceObservation],
@@ -304,6 +313,7 @@ class EnvironmentWatcher(WatchedRecoveries):
         holder: str | None,
         now: datetime,
         with_engine: Collection[str],
+        needs_down: str,
     ) -> None:
         """Triage observations, start the recoveries, and log what is not recovered."""
         windows = maintenance_windows(self.declared.maintenance, now)
@@ -314,12 +324,13 @@ class EnvironmentWatcher(WatchedRecoveries):
                 name for name in application.services if any(window.covers(name, now) for window in windows)
             ),
             with_engine=with_engine,
+            needs_down=needs_down,
         )
         result = self.reconciler.decide(observations, context, now)
         for observation in (*result.wait, *result.ignore):
             if not observation.unhealthy and observation.decision is not Decision.WAIT:
                 self._logged.pop(observation.service, None)
-            elif observation in result.ignore or holder is not None or observation.service in context.muted:
+            elif observation in result.ignore or holder or needs_down or observation.service in context.muted:
                 # Any other wait is over in a moment, and reported then.
                 self._log(observation.service, f"{observation.service} is not recovered: {observation.reason}")
             if observation.crashed and (exit_code := self.reconciler.new_crash(observation.service, now)) is not None:

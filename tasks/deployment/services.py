@@ -15,6 +15,7 @@ from typing import Any
 from prefect.artifacts import acreate_table_artifact
 
 from adapters import preflight
+from adapters.config.needs import refuse_circle
 from adapters.docker.containers import ContainerSnapshot
 from adapters.docker.engine import DockerEngine
 from adapters.host.fingerprints import Fingerprints
@@ -195,6 +196,7 @@ def read_plan(project: Project, options: FetchOptions = NO_FETCH) -> Plan:
         ComposeError: The Compose files cannot be read.
         EngineUnreachableError: The engine did not answer.
     """
+    refuse_circle(project.environment, current_settings())
     compose = project.compose()
     return _plan(project, compose.render(), compose.version(), options).plan
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from adapters.config.needs import declared_needs
+from core.deployment.needs import dependants_of_environment
 from core.reporting.environment_history import environment_history
 from core.reporting.metric_plots import PLOTTED
 from core.reporting.overview import judge_service, seen_by_start, summarise, summarise_start
@@ -18,6 +20,8 @@ from models.operations import Operation, OperationStep, OperationType
 from models.overview import EnvironmentRecords, HealthVerdict, VerdictLevel
 from models.records import EnvironmentStatus, Release
 from models.settings import current_settings
+from tasks.reporting.consent import find_lock
+from tasks.reporting.needs import recorded_needs
 from tasks.reporting.read import read_releases, read_status
 from tasks.runtime.stores import open_stores, stores_exist
 from tasks.schedules.runs import read_schedules
@@ -76,6 +80,9 @@ def read_environment_view(environment: str) -> EnvironmentView:
         ),
         pauses=tuple(pause for pause in stores.pauses.active(now) if pause.environment in (None, environment)),
         schedules=tuple(read_schedules([declared], now)) if declared is not None else (),
+        lock=find_lock(environment),
+        needs=recorded_needs(environment),
+        needed_by=tuple(dependants_of_environment(environment, declared_needs(current_settings()))),
         drift_checked_at=max((sample.sampled_at for sample in drift.values()), default=None),
     )
 

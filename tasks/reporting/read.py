@@ -8,7 +8,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from adapters.config.needs import declared_needs
 from core.deployment.desired_state import time_of_stop
+from core.deployment.needs import down_words
 from models.failures import NotFoundError
 from models.operations import Operation, OperationStatus, Runner
 from models.operations.record import OperationRecord
@@ -23,6 +25,7 @@ from models.records import (
 )
 from models.settings import current_settings
 from tasks.monitoring.watch_lock import watcher_of
+from tasks.reporting.needs import recorded_need
 from tasks.runtime.stores import open_stores, stores_exist
 
 if TYPE_CHECKING:
@@ -318,7 +321,7 @@ def read_status(environment: str | None) -> list[EnvironmentStatus]:
     latest: dict[str, Operation] = {}
     for operation in stores.operations.history(environment=environment, limit=1000):
         latest.setdefault(operation.environment, operation)
-    beats = stores.heartbeats.all()
+    beats, needs = stores.heartbeats.all(), declared_needs(current_settings())
     recorded = {name: stores.operations.latest_recorded(name) for name in latest}
     return [
         EnvironmentStatus(
@@ -334,6 +337,7 @@ def read_status(environment: str | None) -> list[EnvironmentStatus]:
             last_collection=beats.get(f"collection/{name}"),
             watched_by=watcher_of(name),
             stopped_at=time_of_stop(recorded[name]),
+            needs_down=down_words(map(recorded_need, needs.get(name, ()))),
             mounted_copies=_mounted_copies(recorded[name]),
         )
         for name, operation in sorted(latest.items())

@@ -14,6 +14,7 @@ from adapters.stores.sql import insert, table, upsert
 from models.analysis import ActionOutcomes
 from models.audit import SYSTEM, Actor
 from models.errors import Category, Strategy
+from models.locks import Lock
 from models.recovery import Pause, RecoveryExecution
 from models.tables.errors import DeploymentError, RecoveryControl, RecoveryExecutionRow
 
@@ -31,6 +32,8 @@ _DETAILS = ("attempt", "engine", "host_id", "points", "runner", "planned", "undo
 _controls = table(RecoveryControl)
 _pause_rows = Rows(RecoveryControl, Pause, service="service_name")
 _ALL = ""
+_LOCK = "*lock"
+"""In the place of a service, which has no such name: the row is no pause but the lock of its environment."""
 
 
 class Recoveries(Repository):
@@ -160,35 +163,50 @@ class Pauses(Repository):
         actor: Actor = SYSTEM,
     ) -> None:
         """Switch automatic recovery off; None means every environment or service, no end, or from now on."""
-        values = {
-            "environment": environment or _ALL,
-            "service_name": service or _ALL,
-            "until": until,
-            "reason": reason,
-            "by": by,
-            "paused_at": at or datetime.now(UTC),
-            **actor_columns(actor),
-        }
+        values = {"until": until, "reason": reason, "by": by, "paused_at": at or datetime.now(UTC)}
+        self._put("paused", (environment or _ALL, service or _ALL), values, actor)
+
+    def _put(self, kind: str, key: tuple[str, str], values: dict[str, Any], actor: Actor) -> None:
+        row = {"environment": key[0], "service_name": key[1], **values, **actor_columns(actor)}
         with self._database.write(durable=True) as connection:
-            upsert(connection, RecoveryControl, values, keys=["environment", "service_name"])
-            audit_row(connection, "paused", _controls.name, (environment or _ALL, service or _ALL), actor)
+            upsert(connection, RecoveryControl, row, keys=["environment", "service_name"])
+            audit_row(connection, kind, _controls.name, key, actor)
 
     def resume(self, environment: str | None, service: str | None, actor: Actor = SYSTEM) -> bool:
         """Switch automatic recovery on again where `pause` with the same words switched it off."""
-        key = (environment or _ALL, service or _ALL)
+        return self._remove("unpaused", (environment or _ALL, service or _ALL), actor)
+
+    def _remove(self, kind: str, key: tuple[str, str], actor: Actor) -> bool:
         with self._database.write(durable=True) as connection:
             this = sa.and_(_controls.c.environment == key[0], _controls.c.service_name == key[1])
             done = connection.execute(sa.delete(_controls).where(this)).rowcount == 1
             if done:
-                audit_row(connection, "unpaused", _controls.name, key, actor)
+                audit_row(connection, kind, _controls.name, key, actor)
             return done
 
     def active(self, now: datetime) -> Sequence[Pause]:
         """Everything that is switched off now."""
-        query = sa.select(_controls).where(sa.or_(_controls.c.until.is_(None), _controls.c.until > now))
+        lasts = sa.or_(_controls.c.until.is_(None), _controls.c.until > now)
+        query = sa.select(_controls).where(lasts, _controls.c.service_name != _LOCK)
         return [
             _pause_rows.to_value(
                 row, environment=row.environment or None, service=row.service_name or None, actor=actor_of(row)
             )
             for row in self._all(query)
         ]
+
+    def lock(self, environment: str, reason: str, by: str, at: datetime, actor: Actor = SYSTEM) -> None:
+        """Lock an environment; one that is locked has the new reason."""
+        self._put("locked", (environment, _LOCK), {"until": None, "reason": reason, "by": by, "paused_at": at}, actor)
+
+    def unlock(self, environment: str, actor: Actor = SYSTEM) -> bool:
+        """Unlock an environment; False where no person had locked it."""
+        return self._remove("unlocked", (environment, _LOCK), actor)
+
+    def locks(self) -> dict[str, Lock]:
+        """The environments that persons have locked, by their names."""
+        rows = self._all(sa.select(_controls).where(_controls.c.service_name == _LOCK))
+        return {
+            row.environment: Lock(environment=row.environment, reason=row.reason, by=row.by, locked_at=row.paused_at)
+            for row in rows
+        }

@@ -9,6 +9,7 @@ import pytest
 from adapters.config.environment_edits import add_channel
 from adapters.config.environment_files import environment_files
 from adapters.config.environments import declared_environment, environment_for_compose_files, read_environment
+from adapters.config.needs import declared_needs
 from models.environments import HttpProbe, PostgresqlProbe, TcpProbe
 from models.failures import EnvironmentFileError
 from models.settings import Settings
@@ -90,6 +91,16 @@ def test_of_several_compose_files_the_last_wins(tmp_path: Path) -> None:
     assert environment.start_timeout_seconds == 30
     assert environment.services["db"].required is False
     assert environment.services["db"].probe is not None
+
+
+def test_needs_of_others_stand_in_the_file_of_the_environment(tmp_path: Path) -> None:
+    text = SHOP.replace("x-roas:\n  start", "x-roas:\n  needs: [data/db]\n  start")
+    compose = written(tmp_path, text)
+    assert read_environment(compose).needs == ("data/db",)
+    assert declared_needs(Settings(config=compose)) == {"shop": ("data/db",)}
+    own = written(tmp_path, "project: shop\ncompose_files: [compose.yaml]\n", "roas.yaml")
+    with pytest.raises(EnvironmentFileError, match=rf"compose\.yaml:3: x-roas: needs .* Move it to {own}\."):
+        read_environment(own, "shop")
 
 
 def test_files_given_by_hand_say_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -256,6 +256,8 @@ WHOLE: dict[str, Any] = {
         "dry_run": False,
     },
     "objective_percent": 99.5,
+    "needs": ["base/web", "base"],
+    "protected": True,
     "maintenance": [{"days": ["monday"], "from": "02:00", "to": "03:00", "services": ["web"]}],
     "notify": ["slack-webhook/operations"],
     "notify_about": ["failures", "deployments"],

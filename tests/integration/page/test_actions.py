@@ -216,3 +216,25 @@ async def test_a_stop_of_what_is_not_recorded_is_offered_all_the_same(home: Path
 
     assert shown.status_code == 200
     assert ">Stop</button>" in shown.text
+
+
+async def test_the_name_of_a_locked_environment_has_to_be_typed(home: Path, prefect: PrefectServer) -> None:
+    open_stores().pauses.lock("shop", f"sale {HOSTILE}", "ann", datetime.now(UTC))
+    async with signed_in(home, prefect) as ann:
+        shown = await ann.get("/roas/do/stop/shop")
+        form = form_of(shown) | {"typed": ""}
+        refused = [
+            await ann.post("/roas/do/stop/shop", data=form | {"typed": typed}, headers=FORM) for typed in ("", "sho")
+        ]
+        form["typed"] = "shop"
+        begun = await ann.post("/roas/do/stop/shop", data=form, headers=FORM)
+        start = await ann.get("/roas/do/start/shop")
+
+    assert "it is locked by ann since" in shown.text
+    assert HOSTILE not in shown.text
+    assert 'name="typed"' in shown.text
+    assert 'name="typed"' not in start.text
+    assert [answer.status_code for answer in refused] == [409, 409]
+    assert begun.status_code == 303
+    (run,) = prefect.runs
+    assert run["parameters"] == {"environment": "shop", "confirm": "shop", "asked_by": "ann on the page"}

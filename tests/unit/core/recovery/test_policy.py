@@ -644,3 +644,15 @@ def test_a_recovery_that_was_switched_off_since_the_plan_takes_no_further_step_b
 
     assert objection("bot", policy=policy, facts=FACTS) == (wish if objects else None)
     assert objection("bot", policy=policy, facts=FACTS, undoing=True) is None
+
+
+@pytest.mark.parametrize("strategy", [Strategy.RESTART_SERVICE, Strategy.FIX_CONFIG])
+def test_what_needs_another_environment_that_is_down_waits_without_an_attempt_and_nobody_is_asked(
+    strategy: Strategy,
+) -> None:
+    error = replace(ERROR, verdict=replace(VERDICT, strategy=strategy))
+    waiting = plan(error=error, facts=replace(FACTS, needs_down="it needs data/db, which is down"))
+    assert (waiting.action, waiting.later, waiting.attempt_id) == (PlanAction.RECOVER, True, "")
+    assert waiting.reason == "it needs data/db, which is down"
+    kept = plan(error=error, facts=replace(FACTS, needs_down="it needs data/db", stopped=STOPPED))
+    assert kept.action is PlanAction.LEAVE_ALONE

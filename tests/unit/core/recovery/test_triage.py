@@ -302,3 +302,21 @@ def test_a_crash_within_an_operation_is_recorded_by_the_operation_alone() -> Non
     assert triage([crashed], TriageContext(), NOON).wait[0].crashed
     assert not triage([crashed], TriageContext(held="a start by ann"), NOON).wait[0].crashed
     assert triage([crashed], TriageContext(held="e1#1 (recovery of db)"), NOON).wait[0].crashed
+
+
+def test_what_fails_while_another_environment_that_it_needs_is_down_waits_also_where_the_engine_restarts_it() -> None:
+    restarting = replace(bad("api"), decision=Decision.WAIT, crashed=True, restarting=True)
+    down = TriageContext(needs_down="it needs data/db, which is down")
+    waiting = triage([bad("web"), restarting], down, NOON)
+    assert [(one.service, one.reason, one.crashed) for one in waiting.wait] == [
+        ("web", down.needs_down, False),
+        ("api", down.needs_down, False),
+    ]
+    assert waiting.failures == ()
+    assert [failure.service for failure in triage([bad("web")], TriageContext(), NOON).failures] == ["web"]
+
+
+def test_as_many_as_need_one_environment_are_no_storm() -> None:
+    down = TriageContext(needs_down="it needs data/db, which is down")
+    waiting = triage([bad(name) for name in ("a", "b", "c", "d")], down, NOON)
+    assert (waiting.at_once, waiting.failures) == ((), ())
