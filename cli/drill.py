@@ -37,7 +37,13 @@ def drill(
     The environment's file says under `drills` what is allowed. Exit code 1 if an objective was missed.
     """
     if end_wanted:
-        _end(environment)
+        import asyncio
+
+        from tasks.recovery.drills import end_drill
+        from tasks.runtime.project import open_project
+
+        ended = asyncio.run(end_drill(open_project(environment)))
+        echo(f"no drill of {environment} is open" if ended is None else f"{ended.fault} of {ended.service} is undone")
         return
     if service is None or fault is None:
         raise BadInputError(
@@ -49,17 +55,6 @@ def drill(
         confirm = click.prompt(f"{fault} of {service} is real. Type {environment} to go on", default="", err=True)
     if confirm != environment:
         raise BadInputError("The drill was not confirmed;", advice=f"give --confirm {environment} if it may begin.")
-    if not operate(
-        "drill", environment, None, output, service=service, fault=fault, seconds=seconds, confirm=confirm
-    ).success:
+    asked = {"service": service, "fault": fault, "seconds": seconds, "confirm": confirm}
+    if not operate("drill", environment, None, output, **asked).success:
         sys.exit(FAILED)
-
-
-def _end(environment: str) -> None:
-    import asyncio
-
-    from tasks.recovery.drills import end_drill
-    from tasks.runtime.project import open_project
-
-    ended = asyncio.run(end_drill(open_project(environment)))
-    echo(f"no drill of {environment} is open" if ended is None else f"{ended.fault} of {ended.service} is undone")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.compose import NetworkPlace
 from models.fields import Name, Strict, TimeOfWeek
+
+_Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
 class Fault(StrEnum):
@@ -18,74 +21,48 @@ class Fault(StrEnum):
     STOP = "stop"
     UNHEALTHY = "unhealthy"
     FULL_DISK = "full-disk"
-    REFUSED_LOGIN = "refused-login"
     LOST_NETWORK = "lost-network"
 
 
-class DrillObjectives(Strict):
-    """How soon after the fault what has to have happened."""
-
-    detect_seconds: float = Field(default=60.0, gt=0, le=3600, description="A failure is on record.")
-    repair_seconds: float = Field(default=300.0, gt=0, le=3600, description="All is healthy again, by itself.")
-    message_seconds: float = Field(
-        default=300.0, gt=0, le=3600, description="A message is sent; without blocks in notify none is expected."
-    )
-
-
 class Drills(Strict):
-    """Which faults `roas drill` may make. Each asks a person all the same."""
+    """Which faults `roas drill` may make, and how soon after one what has to have happened. A person begins each."""
 
     faults: tuple[Fault, ...] = Field(min_length=1, description="The faults that may be made.")
     services: tuple[Name, ...] = Field(default=(), description="Services they may be made in; none means all.")
     windows: tuple[TimeOfWeek, ...] = Field(default=(), description="When a drill may begin; none means always.")
-    objectives: DrillObjectives = Field(default=DrillObjectives(), description="What a drill is measured against.")
+    detect_seconds: _Seconds = Field(default=60.0, description="A failure is on record.")
+    repair_seconds: _Seconds = Field(default=300.0, description="All is healthy again, by itself.")
+    message_seconds: _Seconds = Field(default=300.0, description="A message is sent, where notify names a block.")
 
 
 class FaultPlaces(BaseModel):
-    """What a container offers to faults, and what undoes them.
-
-    `networks` are those of its own project, `path` is a tmpfs with a size, `role` one of PostgreSQL that logs in.
-    """
+    """What a container offers to faults: `path` is a tmpfs with a size, `networks` are its own project's."""
 
     model_config = ConfigDict(frozen=True)
 
+    container_id: str
     stop_signal: str = "SIGTERM"
     has_check: bool = False
     path: str = ""
     networks: tuple[NetworkPlace, ...] = ()
-    role: str = Field(default="", pattern=r"^[A-Za-z0-9_]{0,63}$")
 
 
-class DrillRecord(BaseModel):
-    """One drill: the fault, what undoes it, and when what followed.
-
-    `undone_at` is None where the fault was repaired before its end. `error_id` is the first failure since the fault.
-    """
-
-    model_config = ConfigDict(frozen=True)
+class DrillRecord(FaultPlaces):
+    """One drill. `undone_at` is None where all was healthy again before its end had to undo the fault."""
 
     deployment_id: str
     service: str
     fault: Fault
-    container_id: str
     made_at: datetime
     until: datetime
-    objectives: DrillObjectives = DrillObjectives()
-    message_expected: bool = False
-    places: FaultPlaces = FaultPlaces()
     detected_at: datetime | None = None
     healthy_at: datetime | None = None
     message_at: datetime | None = None
     undone_at: datetime | None = None
-    error_id: str = ""
     verdict: str = ""
     passed: bool | None = None
 
-    @property
-    def repaired_at(self) -> datetime | None:
-        """When all was healthy again; None where the end of the drill had to undo the fault."""
-        return self.healthy_at if self.undone_at is None else None
-
-    def seconds_to(self, at: datetime | None) -> float | None:
-        """The seconds from the fault to a moment."""
-        return None if at is None else max(timedelta(), at - self.made_at).total_seconds()
+    def __str__(self) -> str:
+        """In words, as people are shown it."""
+        ended = {True: "passed", False: "missed", None: "has not ended"}[self.passed]
+        return f"{self.made_at:%Y-%m-%d %H:%M} UTC {self.fault} of {self.service} {ended}: {self.verdict}".rstrip(": ")

@@ -14,10 +14,9 @@ from models.drills import DrillRecord, Fault, FaultPlaces
 from models.failures import EngineError
 
 _SIZE = re.compile(r"(?:^|,)size=[1-9][0-9]*[kmg]?(?:,|$)", re.IGNORECASE)
-_FILLER = ".roas-drill"
 _WITHIN = timedelta(seconds=30)
-_ROLE = "SELECT count(*) FROM pg_roles WHERE rolname = '{}' AND rolcanlogin AND NOT rolsuper"
-_PSQL = 'exec psql -XAtq -v ON_ERROR_STOP=1 -U "${POSTGRES_USER:-postgres}" -d postgres -c "$0"'
+# No process inside of a container can signal its first one; the engine can.
+_SIGNAL_OTHERS = 'kill "$0" -1 2>/dev/null || :'
 
 
 class Faults:
@@ -26,24 +25,18 @@ class Faults:
     def __init__(self, client: EngineClient, containers: Containers, networks: Networks) -> None:
         self._client, self._containers, self._networks = client, containers, networks
 
-    def places(self, container: ContainerState, role: str) -> FaultPlaces:
-        """What a running container offers to faults.
-
-        `role` is left out unless the PostgreSQL inside has it, with a login, and as no superuser.
-        """
+    def places(self, container: ContainerState) -> FaultPlaces:
+        """What a running container offers to faults."""
         snapshot = self._containers.snapshot(container.container_id)
         host, config = snapshot.reported["HostConfig"], snapshot.reported["Config"]
         limited = [path for path, options in (host.get("Tmpfs") or {}).items() if _SIZE.search(options)]
-        limited += [
-            mount["Target"] for mount in host.get("Mounts") or () if (mount.get("TmpfsOptions") or {}).get("SizeBytes")
-        ]
         own = {network.name for network in self._networks.find(container.project)}
         joined = snapshot.reported["NetworkSettings"]["Networks"] or {}
-        points = {name: endpoint(joined[name], snapshot) for name in joined.keys() & own}
-        has_role = role and self._psql(container.container_id, _ROLE.format(role)) == "1"
+        points = {name: endpoint(joined[name], snapshot) for name in sorted(joined.keys() & own)}
         return FaultPlaces(
+            container_id=container.container_id,
             stop_signal=config.get("StopSignal") or "SIGTERM",
-            has_check=((config.get("Healthcheck") or {}).get("Test") or ["NONE"])[0] != "NONE",
+            has_check=container.health is not None,
             path=min(limited, default=""),
             networks=tuple(
                 NetworkPlace(
@@ -52,65 +45,48 @@ class Faults:
                     ipv4_address=(point["IPAMConfig"] or {}).get("IPv4Address"),
                     ipv6_address=(point["IPAMConfig"] or {}).get("IPv6Address"),
                 )
-                for name, point in sorted(points.items())
+                for name, point in points.items()
             ),
-            role=role if has_role else "",
         )
 
     def make(self, drill: DrillRecord) -> None:
         """Make the fault of a drill."""
-        container, places = drill.container_id, drill.places
         match drill.fault:
-            case Fault.KILL:
-                self._signal(container, "SIGKILL")
-            case Fault.STOP:
-                self._signal(container, places.stop_signal)
+            case Fault.KILL | Fault.STOP:
+                self._signal(drill.container_id, "SIGKILL" if drill.fault is Fault.KILL else drill.stop_signal)
             case Fault.UNHEALTHY:
-                # No process inside of a container can stop its first one; the engine can.
-                self._shell(container, "kill -STOP -1 2>/dev/null || :")
-                self._signal(container, "SIGSTOP")
+                self._shell(drill.container_id, _SIGNAL_OTHERS, "-STOP")
+                self._signal(drill.container_id, "SIGSTOP")
             case Fault.FULL_DISK:
-                self._shell(container, f'cat /dev/zero >"$0/{_FILLER}" 2>/dev/null || :', places.path)
-            case Fault.REFUSED_LOGIN:
-                self._psql(container, f'ALTER ROLE "{places.role}" NOLOGIN')
+                self._shell(drill.container_id, 'cat /dev/zero >"$0/.roas-drill" 2>/dev/null || :', drill.path)
             case Fault.LOST_NETWORK:
-                for place in places.networks:
-                    self._networks.disconnect(container, place.name)
+                for place in drill.networks:
+                    self._networks.disconnect(drill.container_id, place.name)
 
     def undo(self, drill: DrillRecord, *, start: bool) -> None:
         """Undo the fault of a drill, as often as asked; what a new start or a new container ended is left alone.
 
         `start`: a container that the fault ended, and that was not started since, is started.
-
-        Raises:
-            ContainerGoneError: The container is gone.
         """
-        container, state = drill.container_id, self._containers.inspect(drill.container_id)
+        state = self._containers.inspect(drill.container_id)
         match drill.fault:
-            case Fault.KILL | Fault.STOP:
-                since = state.started_at is not None and state.started_at > drill.made_at
-                if start and state.state == "exited" and not since:
-                    self._containers.start(container)
+            case Fault.KILL | Fault.STOP if start and state.state == "exited":
+                if state.started_at is None or state.started_at <= drill.made_at:
+                    self._containers.start(drill.container_id)
             case Fault.UNHEALTHY if state.state == "running":
-                self._signal(container, "SIGCONT")
-                self._shell(container, "kill -CONT -1 2>/dev/null || :")
+                self._signal(drill.container_id, "SIGCONT")
+                self._shell(drill.container_id, _SIGNAL_OTHERS, "-CONT")
             case Fault.FULL_DISK if state.state == "running":
-                self._shell(container, f'rm -f "$0/{_FILLER}"', drill.places.path)
-            case Fault.REFUSED_LOGIN:
-                self._psql(container, f'ALTER ROLE "{drill.places.role}" LOGIN')
+                self._shell(drill.container_id, 'rm -f "$0/.roas-drill"', drill.path)
             case Fault.LOST_NETWORK:
-                for place in drill.places.networks:
-                    self._networks.connect(container, place)
+                for place in drill.networks:
+                    self._networks.connect(drill.container_id, place)
 
     def _signal(self, container: str, signal: str) -> None:
         with self._client.translate_errors(f"sending {signal} to container {short(container)}"):
             self._client.read_client.kill(container, signal)
 
-    def _psql(self, container: str, statement: str) -> str:
-        return self._shell(container, _PSQL, statement)
-
-    def _shell(self, container: str, script: str, argument: str = "") -> str:
+    def _shell(self, container: str, script: str, argument: str) -> None:
         exit_code, printed = self._containers.exec(container, ("sh", "-c", script, argument), _WITHIN)
         if exit_code:
             raise EngineError(f"A command in container {short(container)} failed: {printed.strip()[-200:]}.")
-        return printed.strip()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from prefect import flow
 from pydantic import Field
 
-from core.recovery.drills import DrillFacts, is_over, judge_drill, measure_drill, refuse_drill
+from core.recovery.drills import DrillFacts, judge_drill, measure_drill, refuse_drill
 from flows.common import parameters
 from flows.common.judge_health import judge_now
 from flows.operation.recorder import OperationRecorder, OperationRequest, record_operation
 from models.compose import Application
-from models.drills import DrillRecord, Fault
+from models.drills import DrillRecord, Drills, Fault
 from models.failures import BadInputError, EngineError
 from models.health import Health
 from models.operations import OperationType
@@ -62,83 +63,62 @@ async def drill(
         with drilling_alone(environment) as other:
             if other is not None:
                 raise BadInputError(f"A drill of {environment} is open: {other};", advice="wait for its end.")
-            if recorder.interrupted:
-                await end_drill(project)
-                return recorder.result("the drill was interrupted; its fault is undone", success=False)
-            if open_drill(environment) is not None:
-                raise BadInputError(
-                    f"An earlier drill of {environment} is not undone;",
-                    advice=f"undo it: roas drill {environment} --end.",
-                )
+            if await end_drill(project) is not None or recorder.interrupted:
+                raise BadInputError("A drill was cut off, and its fault is undone;", advice="look, and begin another.")
             if confirm != environment:
                 raise BadInputError("The drill was not confirmed;", advice=f"give the name again: {environment}.")
             application = await read_application(project)
             begun = await _begin(recorder, application, service, fault, seconds)
             try:
                 await asyncio.to_thread(project.engine.faults.make, begun)
-                log.info("drill: %s was made in %s of %s", fault, service, environment)
-                begun = await _measure(project, application, begun)
+                log.info("drill: %s of %s", fault, service)
+                recorder.record.drill = begun = await _measure(project, application, begun)
             finally:
                 await end_drill(project)
-                recorder.record.drill = begun
-            recorder.record.drill = judge_drill(begun)
-            log.info("drill: %s", recorder.record.drill.verdict)
-    return recorder.result(recorder.record.drill.verdict, success=bool(recorder.record.drill.passed))
+            log.info("drill: %s", begun.verdict)
+    return recorder.result(begun.verdict, success=bool(begun.passed))
 
 
 async def _begin(
     recorder: OperationRecorder, application: Application, service: str, fault: Fault, seconds: float
 ) -> DrillRecord:
     """Decide whether the drill may begin, and write down what undoes it."""
-    project, environment = recorder.project, recorder.environment
-    found = await fault_places(project, service)
+    environment, places = recorder.environment, await fault_places(recorder.project, service)
     facts = DrillFacts(
         now=datetime.now(UTC),
         watcher=watcher_of(environment.name),
-        health=await judge_now(project, application),
-        places=found[1] if found else None,
+        health=await judge_now(recorder.project, application),
+        places=places,
         troubles=await troubles(environment, service),
     )
-    refused = refuse_drill(environment, service, fault, facts)
-    if refused is not None or found is None or environment.drills is None:
-        what, _, advice = (refused or "").partition("; ")
-        raise BadInputError(f"{what};", advice=advice)
-    now = datetime.now(UTC)
-    drill = DrillRecord(
-        deployment_id=recorder.deployment_id,
-        service=service,
-        fault=fault,
-        container_id=found[0],
-        made_at=now,
-        until=now + timedelta(seconds=seconds),
-        objectives=environment.drills.objectives,
-        message_expected=bool(environment.notify) and "failures" in environment.notify_about,
-        places=found[1],
-    )
+    if (refused := refuse_drill(environment, service, fault, facts)) is not None or places is None:
+        what, advice = refused or ("", "")
+        raise BadInputError(what, advice=advice)
+    now, its = datetime.now(UTC), {"deployment_id": recorder.deployment_id, "service": service, "fault": fault}
+    drill = DrillRecord(**dict(places), **its, made_at=now, until=now + timedelta(seconds=seconds))
     await note_drill(drill)
-    await asyncio.to_thread(keep_drill, environment.name, drill)
+    await keep_drill(environment.name, drill)
     return drill
 
 
 async def _measure(project: Project, application: Application, drill: DrillRecord) -> DrillRecord:
-    """Look at the records until all is measured, and undo the fault at its end, or where a person ends it."""
-    wanted, name = drill.objectives, project.environment.name
-    longest = max(wanted.detect_seconds, wanted.repair_seconds, wanted.message_seconds if drill.message_expected else 0)
-    last = max(drill.until, drill.made_at + timedelta(seconds=longest))
-    while (now := datetime.now(UTC)) < last and not is_over(drill):
+    """Look at the records until all is measured; undo the fault at its end, or where a person came."""
+    environment, name = project.environment, project.environment.name
+    wanted, expected = environment.drills or Drills(faults=(drill.fault,)), "failures" in environment.notify_about
+    expected = expected and bool(environment.notify)
+    longest = max(wanted.detect_seconds, wanted.repair_seconds, wanted.message_seconds if expected else 0)
+    last, ended = max(drill.until, drill.made_at + timedelta(seconds=longest)), False
+    while (now := datetime.now(UTC)) < last and not ended:
         await asyncio.sleep(_LOOK_EVERY)
-        ended = open_drill(name) is None or not await is_meant_to_run(name)
-        if drill.undone_at is None and drill.healthy_at is None and (ended or now >= drill.until):
-            await end_drill(project)
-            drill = drill.model_copy(update={"undone_at": now})
-        reports = await read_reports(name, drill.made_at)
+        if drill.healthy_at is None and drill.undone_at is None:
+            ended = open_drill(name) is None or not await is_meant_to_run(name)
+            if ended or now >= drill.until:
+                await end_drill(project)
+                drill = drill.model_copy(update={"undone_at": now})
         healthy = False
         if drill.healthy_at is None:
-            try:
+            with suppress(EngineError):
                 healthy = (await judge_now(project, application)).overall is Health.HEALTHY
-            except EngineError as error:
-                log.info("drill: %s cannot be judged: %s", name, error)
-        drill = measure_drill(drill, reports, healthy=healthy, now=datetime.now(UTC))
-        if drill.undone_at is not None and (ended or drill.healthy_at is not None):
-            break
-    return drill
+        drill = measure_drill(drill, await read_reports(name, drill.made_at), healthy=healthy, now=datetime.now(UTC))
+        ended = ended or (drill.healthy_at is not None and (drill.message_at is not None or not expected))
+    return judge_drill(drill, wanted, message_expected=expected)

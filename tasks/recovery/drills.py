@@ -15,10 +15,9 @@ from adapters.host.local_lock import LocalLock
 from adapters.host.private_files import make_private_folder, read_regular, sync_folder, write_private
 from adapters.host.processes import this_process
 from core.monitoring.snapshot import maintenance_windows
-from models.containers import replicas
-from models.drills import DrillRecord, Fault, FaultPlaces
-from models.environments import Environment, PostgresqlProbe
-from models.failures import BadInputError, ContainerGoneError, EngineError
+from models.drills import DrillRecord, FaultPlaces
+from models.environments import Environment
+from models.failures import BadInputError, ContainerGoneError
 from models.notifications import ReportedError
 from models.operations.record import OperationRecord
 from models.recovery import TicketState
@@ -38,15 +37,14 @@ _OVERDUE = timedelta(minutes=1)
 @contextmanager
 def drilling_alone(environment: str) -> Iterator[str | None]:
     """Be the only drill of an environment on this host, by a lock that ends with the process; yields the other one."""
-    lock = LocalLock(_place(environment).parent.parent / "held" / f"{environment}.drill.lock")
-    runner = this_process()
-    other = lock.take(f"{runner} since {datetime.now(UTC):%H:%M:%S} UTC")
+    lock = LocalLock(current_settings().data_dir.absolute() / "held" / f"{environment}.drill.lock")
     try:
-        yield other
+        yield lock.take(f"{this_process()} since {datetime.now(UTC):%H:%M:%S} UTC")
     finally:
         lock.release()
 
 
+@make_async
 def keep_drill(environment: str, drill: DrillRecord) -> None:
     """Write down what undoes a fault, before it is made; it survives a kill and a power failure."""
     place = _place(environment)
@@ -61,15 +59,14 @@ def open_drill(environment: str) -> DrillRecord | None:
     Raises:
         BadInputError: Its file is damaged.
     """
-    place = _place(environment)
     try:
-        return DrillRecord.model_validate_json(read_regular(place))
+        return DrillRecord.model_validate_json(read_regular(_place(environment)))
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
         raise BadInputError(
-            f"What undoes a drill of {environment} cannot be read from {place};",
-            advice=f"see `roas history {environment}` for its fault, undo it by hand, and remove the file.",
+            f"What undoes a drill of {environment} cannot be read from {_place(environment)};",
+            advice=f"`roas history {environment}` shows the drill: undo its fault by hand, and remove the file.",
         ) from error
 
 
@@ -83,27 +80,18 @@ async def end_drill(project: Project) -> DrillRecord | None:
         EngineError: It cannot be undone now; it stays open.
     """
     name = project.environment.name
-    start = await is_meant_to_run(name) and not await asyncio.to_thread(_in_other_hands, name)
+    if (drill := open_drill(name)) is None:
+        return None
+    start = await is_meant_to_run(name) and not await asyncio.to_thread(_in_other_hands, project.environment)
 
-    def undo() -> DrillRecord | None:
-        if (drill := open_drill(name)) is None:
-            return None
-        current = drill
-        if drill.fault is Fault.REFUSED_LOGIN:
-            # The role is in the data, whichever container serves it now.
-            if (container_id := _running(project, drill.service)) is None:
-                raise EngineError(
-                    f"{drill.service} does not run, so role {drill.places.role} gets its login back later."
-                )
-            current = drill.model_copy(update={"container_id": container_id})
+    def undo() -> None:
         with suppress(ContainerGoneError):
-            project.engine.faults.undo(current, start=start)
+            project.engine.faults.undo(drill, start=start)
         _place(name).unlink(missing_ok=True)
         sync_folder(_place(name).parent)
-        log.info("the drill of %s on %s of %s is over: its fault is undone", drill.fault, drill.service, name)
-        return drill
 
-    return await asyncio.to_thread(undo)
+    await asyncio.to_thread(undo)
+    return drill
 
 
 async def end_left_drill(environment: str) -> None:
@@ -112,11 +100,11 @@ async def end_left_drill(environment: str) -> None:
         return
     with drilling_alone(environment) as other:
         drill, now = open_drill(environment), datetime.now(UTC)
-        if drill is None or (other is not None and now < drill.until + _OVERDUE):
-            return
-        await end_drill(await load_project(environment))
-        verdict = "its process ended before it did; the fault was undone afterwards"
-        await note_drill(drill.model_copy(update={"undone_at": now, "passed": False, "verdict": verdict}))
+        if drill is not None and (other is None or now > drill.until + _OVERDUE):
+            await end_drill(await load_project(environment))
+            verdict = "its process ended before it did; the fault was undone afterwards"
+            await note_drill(drill.model_copy(update={"undone_at": now, "passed": False, "verdict": verdict}))
+            log.warning("the drill of %s on %s of %s was cut off: undone", drill.fault, drill.service, environment)
 
 
 @retry_write
@@ -134,14 +122,10 @@ def read_reports(environment: str, since: datetime) -> Sequence[ReportedError]:
 
 
 @make_async
-def fault_places(project: Project, service: str) -> tuple[str, FaultPlaces] | None:
-    """A running container of a service, and what it offers to faults; None where none runs."""
-    container_id = _running(project, service)
-    if container_id is None:
-        return None
-    probe = project.environment.service(service).probe
-    role = probe.user if isinstance(probe, PostgresqlProbe) and probe.user.replace("_", "a").isalnum() else ""
-    return container_id, project.engine.faults.places(project.engine.containers.inspect(container_id), role)
+def fault_places(project: Project, service: str) -> FaultPlaces | None:
+    """What a running container of a service offers to faults; None where none runs."""
+    running = (one for one in project.inspect_containers(service) if one.state == "running" and not one.one_off)
+    return next(map(project.engine.faults.places, running), None)
 
 
 @retry_read
@@ -149,31 +133,24 @@ def fault_places(project: Project, service: str) -> tuple[str, FaultPlaces] | No
 def troubles(environment: Environment, service: str) -> list[str]:
     """What is open, paused, or under maintenance in an environment, or holds it."""
     name, now, stores = environment.name, datetime.now(UTC), open_stores()
-    holder = holder_of(name)
-    pauses = [pause for pause in stores.pauses.active(now) if pause.environment in (None, name)]
-    windows = maintenance_windows(environment.maintenance, now)
+    tickets = [one for one in stores.tickets.find(environment=name) if one.state is not TicketState.RESOLVED]
     return [
-        *([f"{holder} holds {name}"] if holder else ()),
+        *_in_other_hands(environment),
         *(f"Error {error.error_id} of {name} is open" for error in stores.errors.list_unresolved(name)),
-        *(
-            f"Ticket {ticket.ticket_id} of {name} is open"
-            for ticket in stores.tickets.find(environment=name)
-            if ticket.state is not TicketState.RESOLVED
-        ),
+        *(f"Ticket {ticket.ticket_id} of {name} is open" for ticket in tickets),
         *(f"Alert {alert.alert_id} of {name} is open" for alert in stores.alerts.list_unresolved(name)),
-        *(f"Recovery of {pause.service or name} is paused by {pause.by}" for pause in pauses),
-        *(f"{service} of {name} is under maintenance" for window in windows if window.covers(service, now)),
+        *(
+            f"{service} of {name} is under maintenance"
+            for window in maintenance_windows(environment.maintenance, now)
+            if window.covers(service, now)
+        ),
     ]
 
 
-def _in_other_hands(environment: str) -> bool:
-    pauses = open_stores().pauses.active(datetime.now(UTC))
-    return holder_of(environment) is not None or any(pause.environment in (None, environment) for pause in pauses)
-
-
-def _running(project: Project, service: str) -> str | None:
-    states = replicas(project.inspect_containers(service), service)
-    return next((state.container_id for state in states if state.state == "running"), None)
+def _in_other_hands(environment: Environment) -> list[str]:
+    name, pauses = environment.name, open_stores().pauses.active(datetime.now(UTC))
+    paused = [f"Recovery is paused by {pause.by}" for pause in pauses if pause.environment in (None, name)]
+    return [f"{holder} holds {name}", *paused] if (holder := holder_of(name)) else paused
 
 
 def _place(environment: str) -> Path:

@@ -18,6 +18,7 @@ from models.operations import Operation, OperationStep, OperationType
 from models.overview import EnvironmentRecords, HealthVerdict, VerdictLevel
 from models.records import EnvironmentStatus, Release
 from models.settings import current_settings
+from tasks.reporting.days import drills_since
 from tasks.reporting.read import read_releases, read_status
 from tasks.runtime.stores import open_stores, stores_exist
 from tasks.schedules.runs import read_schedules
@@ -76,6 +77,7 @@ def read_environment_view(environment: str) -> EnvironmentView:
         ),
         pauses=tuple(pause for pause in stores.pauses.active(now) if pause.environment in (None, environment)),
         schedules=tuple(read_schedules([declared], now)) if declared is not None else (),
+        drill=next(iter(drills_since(environment, now - _HISTORY_OF)), None),
         drift_checked_at=max((sample.sampled_at for sample in drift.values()), default=None),
     )
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from flows.deployment.startup import startup
+from flows.deployment.stop import stop
 from flows.recovery.drill import drill
 from models.drills import DrillRecord, Fault
 from models.failures import BadInputError
-from tasks.recovery.drills import end_drill, keep_drill, open_drill
+from tasks.recovery.drills import end_drill, end_left_drill, fault_places, keep_drill, open_drill
 from tasks.runtime.project import open_project
 from tests.e2e.flows.conftest import Place, until, well
 from tests.e2e.flows.test_watch import watching
@@ -47,13 +48,93 @@ async def test_a_kill_is_detected_repaired_and_measured_and_no_drill_begins_wher
         assert record.passed, record
         assert record.undone_at is None
         assert record.verdict.startswith("detected after ")
-        with pytest.raises(BadInputError, match="allows no drill of stop"):
+        with pytest.raises(BadInputError, match="does not allow drills of stop"):
             await drill("test", service="web", fault=Fault.STOP, confirm="test")
     with place.stores() as stores:
         (error,) = stores.errors.latest("test")
-        assert (error.error_id, error.service) == (record.error_id, "web")
+        assert (error.first_seen, error.service) == (record.detected_at, "web")
         assert {operation.kind for operation in stores.operations.drills("test")} == {"drill"}
         assert [
             str(one.operation_type) for one in stores.operations.outcomes("test", error.first_seen.replace(year=2000))
         ] == ["start"]
     assert place.containers(running=True) == ["web"]
+
+
+async def test_what_a_killed_drill_left_is_undone_twice_and_never_against_a_person(place: Place) -> None:
+    place.declare(well("web", tmpfs="['/filled:size=1m']"), drills=allowed(*Fault))
+    await startup("test")
+    project, web = open_project("test"), place.container("web")
+    places = await fault_places(project, "web")
+    assert places is not None
+    with place.stores() as stores:
+        (begun,) = stores.operations.latest_recorded("test", 1)
+
+    async def left(fault: Fault) -> None:
+        """What a drill leaves whose process is killed right after its fault."""
+        now = datetime.now(UTC)
+        made = {"deployment_id": begun.deployment_id, "service": "web", "fault": fault, "made_at": now, "until": now}
+        record = DrillRecord(**dict(places), **made)
+        await keep_drill("test", record)
+        project.engine.faults.make(record)
+
+    def states() -> str:
+        return docker_command("exec", web, "sh", "-c", "cat /proc/[0-9]*/stat | cut -d' ' -f3 | sort -u | tr -d '\\n'")
+
+    networks = docker_command("inspect", "-f", "{{json .NetworkSettings.Networks}}", web)
+    await left(Fault.UNHEALTHY)
+    assert "T" in states()
+    await end_left_drill("test")
+    assert "T" not in states()
+    await left(Fault.FULL_DISK)
+    assert ".roas-drill" in docker_command("exec", web, "ls", "-A", "/filled")
+    await end_left_drill("test")
+    assert docker_command("exec", web, "ls", "-A", "/filled") == ""
+    await left(Fault.LOST_NETWORK)
+    assert docker_command("inspect", "-f", "{{json .NetworkSettings.Networks}}", web) == "{}"
+    await end_left_drill("test")
+    (name, before), (same, now) = (
+        *json.loads(networks).items(),
+        *json.loads(docker_command("inspect", "-f", "{{json .NetworkSettings.Networks}}", web)).items(),
+    )
+    assert (name, set(before["DNSNames"])) == (same, set(now["DNSNames"]))
+    await left(Fault.KILL)
+    assert place.containers(running=True) == []
+    await end_left_drill("test")
+    assert place.containers(running=True) == ["web"]
+
+    await left(Fault.STOP)
+    await until(lambda: place.containers(running=True) == [])
+    await stop("test")
+    await end_left_drill("test")
+    assert await end_drill(project) is None
+    assert place.containers(running=True) == [], "a person's stop wins"
+
+
+REDIS = """
+web:
+  image: roas/redis:local
+  command: [redis-server, --save, '']
+  tmpfs: ['/filled:size=2m']
+  healthcheck: {test: [CMD, redis-cli, ping], interval: 1s, timeout: 1s, retries: 2, start_period: 5s}
+client:
+  image: debian:trixie-slim
+  init: true
+  command: [sleep, infinity]
+  healthcheck:
+    {test: [CMD, getent, hosts, web], interval: 1s, timeout: 2s, retries: 2, start_period: 9s, start_interval: 200ms}
+"""
+
+
+@pytest.mark.campaign(seconds=200)
+async def test_each_fault_is_made_and_undone_and_a_person_or_the_agent_ends_what_is_left(place: Place) -> None:
+    faults = (Fault.STOP, Fault.UNHEALTHY, Fault.FULL_DISK, Fault.LOST_NETWORK)
+    place.declare(REDIS, drills=allowed(*faults, detect_seconds=90, repair_seconds=90))
+    await startup("test")
+    async with watching(place):
+        for fault in faults:
+            record = await drilled(place, fault, seconds=5 if fault is Fault.FULL_DISK else 80)
+            print(fault, record.passed, record.verdict)
+            assert docker_command("exec", place.container("web"), "ls", "-A", "/filled") == ""
+            with place.stores() as stores:
+                await until(lambda: not stores.errors.list_unresolved("test"))
+                await until(lambda: not stores.alerts.list_unresolved("test"))
