@@ -6,6 +6,7 @@ import asyncio
 import logging
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
 from prefect import flow
 from pydantic import Field
@@ -46,7 +47,9 @@ async def drill(
     service: str = Field(description="The service that gets the fault, in one of its containers."),
     fault: Fault = Field(description="The fault; the environment's file must allow it under `drills`."),
     confirm: str = Field("", description="The environment's name again: what is broken is real."),
-    seconds: float = Field(60.0, ge=1, le=3600, description="So long after the fault it is undone at the latest."),
+    seconds: Annotated[float, Field(ge=1, le=3600)] = Field(
+        60.0, description="So long after the fault it is undone at the latest."
+    ),
     asked_by: str | None = parameters.ASKED_BY,
     deployment_id: str | None = parameters.DEPLOYMENT_ID,
     compose_files: parameters.ComposeFiles = parameters.COMPOSE_FILES,

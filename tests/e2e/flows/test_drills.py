@@ -126,15 +126,16 @@ client:
 
 
 @pytest.mark.campaign(seconds=200)
-async def test_each_fault_is_made_and_undone_and_a_person_or_the_agent_ends_what_is_left(place: Place) -> None:
+async def test_each_fault_is_made_measured_and_undone(place: Place) -> None:
     faults = (Fault.STOP, Fault.UNHEALTHY, Fault.FULL_DISK, Fault.LOST_NETWORK)
     place.declare(REDIS, drills=allowed(*faults, detect_seconds=90, repair_seconds=90))
     await startup("test")
     async with watching(place):
         for fault in faults:
             record = await drilled(place, fault, seconds=5 if fault is Fault.FULL_DISK else 80)
-            print(fault, record.passed, record.verdict)
+            # A full disk does not hurt this program, and a lost network comes back only by the end of the drill.
+            assert record.passed is (fault in (Fault.STOP, Fault.UNHEALTHY)), record
+            assert (record.detected_at is None) is (fault is Fault.FULL_DISK), record
             assert docker_command("exec", place.container("web"), "ls", "-A", "/filled") == ""
-            with place.stores() as stores:
-                await until(lambda: not stores.errors.list_unresolved("test"))
-                await until(lambda: not stores.alerts.list_unresolved("test"))
+        with pytest.raises(BadInputError, match=r"Error err-.* of test is open"):
+            await drill("test", service="web", fault=Fault.STOP, confirm="test")
