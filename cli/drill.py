@@ -39,10 +39,10 @@ def drill(
     if end_wanted:
         import asyncio
 
-        from tasks.recovery.drills import end_drill
-        from tasks.runtime.project import open_project
+        from tasks.recovery.drills import end_left_drill
+        from tasks.runtime.clients import find_environment
 
-        ended = asyncio.run(end_drill(open_project(environment)))
+        ended = asyncio.run(end_left_drill(find_environment(environment).name, asked=True))
         echo(f"no drill of {environment} is open" if ended is None else f"{ended.fault} of {ended.service} is undone")
         return
     if service is None or fault is None:

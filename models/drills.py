@@ -62,6 +62,11 @@ class DrillRecord(FaultPlaces):
     verdict: str = ""
     passed: bool | None = None
 
+    def cut_off(self, at: datetime) -> DrillRecord:
+        """The record of a drill that did not come to its end, with the moment from which its fault was undone."""
+        verdict = "cut off before its end; its fault was undone"
+        return self.model_copy(update={"undone_at": at, "passed": False, "verdict": verdict})
+
     def __str__(self) -> str:
         """In words, as people are shown it."""
         ended = {True: "passed", False: "missed", None: "has not ended"}[self.passed]

@@ -75,8 +75,12 @@ async def drill(
             try:
                 await asyncio.to_thread(project.engine.faults.make, begun)
                 log.info("drill: %s of %s", fault, service)
-                recorder.record.drill = begun = await _measure(project, application, begun)
+                begun = await _measure(project, application, begun)
+            except BaseException:
+                begun = begun.cut_off(datetime.now(UTC))
+                raise
             finally:
+                recorder.record.drill = begun
                 await end_drill(project)
             log.info("drill: %s", begun.verdict)
     return recorder.result(begun.verdict, success=bool(begun.passed))

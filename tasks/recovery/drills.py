@@ -94,17 +94,21 @@ async def end_drill(project: Project) -> DrillRecord | None:
     return drill
 
 
-async def end_left_drill(environment: str) -> None:
-    """Undo the fault of a drill whose process is gone, or hangs, and record that."""
+async def end_left_drill(environment: str, *, asked: bool = False) -> DrillRecord | None:
+    """Undo the fault of a drill whose process is gone or hangs, or of any where it is `asked` for, and record that.
+
+    Returns the drill; None where nothing was to be undone.
+    """
     if not _place(environment).exists():
-        return
+        return None
     with drilling_alone(environment) as other:
         drill, now = open_drill(environment), datetime.now(UTC)
-        if drill is not None and (other is None or now > drill.until + _OVERDUE):
-            await end_drill(await load_project(environment))
-            verdict = "its process ended before it did; the fault was undone afterwards"
-            await note_drill(drill.model_copy(update={"undone_at": now, "passed": False, "verdict": verdict}))
-            log.warning("the drill of %s on %s of %s was cut off: undone", drill.fault, drill.service, environment)
+        if drill is None or not (asked or other is None or now > drill.until + _OVERDUE):
+            return None
+        await end_drill(await load_project(environment))
+        await note_drill(drill.cut_off(now))
+        log.warning("the drill of %s on %s of %s was cut off: undone", drill.fault, drill.service, environment)
+        return drill
 
 
 @retry_write

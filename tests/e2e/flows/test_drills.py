@@ -108,6 +108,10 @@ async def test_what_a_killed_drill_left_is_undone_twice_and_never_against_a_pers
     await end_left_drill("test")
     assert await end_drill(project) is None
     assert place.containers(running=True) == [], "a person's stop wins"
+    with place.stores() as stores:
+        recorded = stores.operations.get(begun.deployment_id).record.drill
+    assert recorded is not None
+    assert (recorded.passed, recorded.verdict) == (False, "cut off before its end; its fault was undone")
 
 
 REDIS = """
