@@ -56,7 +56,7 @@ COMMANDS_OF: dict[str, tuple[str, ...]] = {
     **{
         name: (name,)
         for name in (
-            *("completion", "doctor", "fleet", "gate", "history", "logs", "mcp", "notify", "postmortem"),
+            *("completion", "doctor", "drill", "fleet", "gate", "history", "logs", "mcp", "notify", "postmortem"),
             *("resume", "sample", "schedule", "schema", "service", "size", "snapshot", "sync", "top", "update", "why"),
         )
     },
@@ -73,7 +73,7 @@ PURPOSES = {
     "Inspect": (*("open", "status", "top", "health", "history", "why", "logs"), *("report", "stats", "postmortem")),
     "Watch and repair": (
         *("collect", "watch", "alerts", "acknowledge", "predictions", "recover", "pause", "unpause"),
-        *("tickets", "resolve", "notify", "webhooks"),
+        *("tickets", "resolve", "notify", "webhooks", "drill"),
     ),
     "Data and records": ("snapshot", "schedule", "backup", "restore", "db", "archive"),
     "Patterns of errors": ("classify", "patterns", "detect"),

@@ -16,6 +16,7 @@ from flows.deployment.sync import sync
 from flows.deployment.update import update
 from flows.monitoring.collection import collection
 from flows.monitoring.health_check import health_check
+from flows.recovery.drill import drill
 from flows.recovery.error_recovery import error_recovery
 from flows.reporting.report import report
 from flows.schedules.scheduled import scheduled
@@ -38,6 +39,7 @@ FLOWS: dict[str, Flow[..., Any]] = {
     "health": health_check,
     "drift": drift,
     "collect": collection,
+    "drill": drill,
     "recover": error_recovery,
     "report": report,
     "schedule": scheduled,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from models.drills import DrillRecord
 from models.health import RecordedScore
 from models.locks import Lock
 from models.metrics import Baseline, Dependency, Metric, Prediction
@@ -92,6 +93,7 @@ class EnvironmentView:
     predictions: tuple[Prediction, ...] = ()
     pauses: tuple[Pause, ...] = ()
     schedules: tuple[ScheduleView, ...] = ()
+    drill: DrillRecord | None = None
     drift_checked_at: datetime | None = None
     lock: Lock | None = None
     needs: tuple[NeedState, ...] = ()

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
+from models.drills import Drills
 from models.fields import Block, FilePath, Name, Strict, Text, TimeOfWeek
 from models.gates import UpdateGate
 from models.hooks import Hooks
@@ -434,6 +435,8 @@ class Environment(Strict):
         default_factory=dict, description="What is done by the clock: our own operations, and jobs of yours."
     )
 
+    drills: Drills | None = Field(default=None, description="Faults that `roas drill` may make on purpose.")
+
     @field_validator("variables")
     @classmethod
     def _names_of_variables(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -511,7 +514,7 @@ def environment_schema() -> dict[str, Any]:
     """
     schema = Environment.model_json_schema()
     schema["required"] = [name for name in schema["required"] if name != "name"]
-    for kind in ("Maintenance", "QuietHours", "UpdateWindow"):
+    for kind in ("Maintenance", "QuietHours", "TimeOfWeek", "UpdateWindow"):
         for end in ("from", "to"):
             # JSON Schema's own format of a time demands a zone, and we refuse one.
             del schema["$defs"][kind]["properties"][end]["format"]

@@ -232,7 +232,7 @@ class Containers:
         networks = snapshot.reported["NetworkSettings"]["Networks"] or {}
         mode = snapshot.reported["HostConfig"]["NetworkMode"]
         joined = [] if mode.startswith(("container:", "host", "none")) else list(networks)
-        first = {name: _endpoint(networks[name], snapshot) for name in joined[:1]}
+        first = {name: endpoint(networks[name], snapshot) for name in joined[:1]}
         body = {
             **snapshot.reported["Config"],
             "HostConfig": _host_config(snapshot.reported),
@@ -242,7 +242,7 @@ class Containers:
             client = self._client.change_client
             container_id = str(client.create_container_from_config(body, snapshot.name)["Id"])
             for name in joined[1:]:
-                point = _endpoint(networks[name], snapshot)
+                point = endpoint(networks[name], snapshot)
                 client.connect_container_to_network(
                     container_id,
                     name,
@@ -297,7 +297,7 @@ def _decode(printed: bytearray) -> str:
     return printed.decode("utf-8", errors="replace")
 
 
-def _endpoint(reported: dict[str, Any], snapshot: ContainerSnapshot) -> dict[str, Any]:
+def endpoint(reported: dict[str, Any], snapshot: ContainerSnapshot) -> dict[str, Any]:
     """How a container joined a network, without its short id, which the engine adds to the aliases itself."""
     aliases = [name for name in reported.get("Aliases") or () if name != short(snapshot.reported["Id"])]
     return {"Aliases": aliases, "IPAMConfig": reported.get("IPAMConfig"), "Links": reported.get("Links")}

@@ -11,6 +11,7 @@ from adapters.docker.beside import Beside
 from adapters.docker.client import EngineClient
 from adapters.docker.containers import Containers
 from adapters.docker.events import Events
+from adapters.docker.faults import Faults
 from adapters.docker.images import Images
 from adapters.docker.logs import Logs
 from adapters.docker.networks import Networks, Volumes
@@ -39,6 +40,7 @@ class DockerEngine(EngineClient):
         self.networks = Networks(self, self.containers)
         self.volumes = Volumes(self)
         self.beside = Beside(self, self.containers)
+        self.faults = Faults(self, self.containers, self.networks)
 
     @cached_property
     def is_here(self) -> bool:

@@ -59,6 +59,11 @@ class Networks:
                 ipv6_address=place.ipv6_address,
             )
 
+    def disconnect(self, container_id: str, name: str) -> None:
+        """Disconnect a container from a network."""
+        with self._client.translate_errors(f"disconnecting container {short(container_id)} from network {name}"):
+            self._client.read_client.disconnect_container_from_network(container_id, name)
+
     def remove(self, name: str) -> None:
         """Remove a network; does nothing if it is already gone.
 

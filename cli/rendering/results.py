@@ -69,6 +69,8 @@ def show_deployment(details: DeploymentDetails, cause: FirstCause | None = None)
         _show_changes(details.changes, in_order=list(record.waits))
     if record.kept:
         say(f"\n[bold]kept[/bold]  {', '.join(record.kept)}: running as declared, left alone")
+    if record.drill is not None:
+        say(f"[bold]drill[/bold]  {escape(str(record.drill))}")
     _show_source(operation)
     _show_images(record)
     show_hooks(record)

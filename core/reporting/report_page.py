@@ -13,6 +13,7 @@ from core.reporting.reports import (
     alerts_in_words,
     capital,
     causes_in_words,
+    drill_lines,
     predictions_in_words,
     repair_row,
     rows_in_words,
@@ -20,6 +21,7 @@ from core.reporting.reports import (
     verdict_in_words,
 )
 from models.analysis import ActionOutcomes, Analysis, AnswersOfDay, DayOfOperations, Repair, Share
+from models.drills import DrillRecord
 from models.health import RecordedScore
 from models.metrics import Alert, Prediction, PredictionOutcome
 from models.pages import Block, Items, Page, Plot, PlotLine, Section, Table, Text
@@ -39,6 +41,7 @@ def report_page(
     answers: Sequence[AnswersOfDay] = (),
     actions: Sequence[ActionOutcomes] = (),
     objective_percent: float | None = None,
+    drills: Sequence[DrillRecord] = (),
 ) -> Page:
     """What to mend first, then the figures it rests on.
 
@@ -57,6 +60,7 @@ def report_page(
             Section(heading="Scores", blocks=_scores(scores)),
             Section(heading="Alerts", blocks=tuple(_alerts(alerts))),
             Section(heading="Predictions", blocks=tuple(_predictions(predictions))),
+            *([Section(heading="Drills", blocks=(Items(items=drill_lines(drills)),))] if drills else ()),
         ),
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from core.common.markdown import plain, table
 from core.reporting.analysis import kinds_in_words, length_in_words
 from models.analysis import Analysis, DayOfOperations, Direction, Repair
+from models.drills import DrillRecord
 from models.health import RecordedScore
 from models.metrics import Alert, Prediction, PredictionOutcome
 
@@ -23,7 +24,11 @@ _ROWS = 3
 
 
 def report_text(
-    analysis: Analysis, scores: Sequence[RecordedScore], alerts: Sequence[Alert], predictions: Sequence[Prediction]
+    analysis: Analysis,
+    scores: Sequence[RecordedScore],
+    alerts: Sequence[Alert],
+    predictions: Sequence[Prediction],
+    drills: Sequence[DrillRecord] = (),
 ) -> str:
     """What to mend first, then the figures it rests on; each piece of advice names its rows."""
     reported = [alert for alert in alerts if alert.explained_by is None]
@@ -50,8 +55,14 @@ def report_text(
         "\n".join(shown_alerts),
         "## Predictions",
         predictions_in_words(predictions),
+        *(("## Drills", "\n".join(f"- {plain(line)}" for line in drill_lines(drills))) if drills else ()),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def drill_lines(drills: Sequence[DrillRecord]) -> tuple[str, ...]:
+    """What came of drills, and that the figures contain them."""
+    return (*map(str, drills[:_MOST]), "Failures and probe answers of drills count in the figures above.")
 
 
 def verdict_in_words(scores: Sequence[RecordedScore]) -> str:

@@ -14,6 +14,7 @@ from prefect.exceptions import PrefectException
 from flows.schedules.judge import judge_schedules
 from flows.schedules.scheduled import scheduled
 from models.failures import RoasError
+from tasks.recovery.drills import end_left_drill
 from tasks.runtime.clients import load_environment
 from tasks.runtime.plain_tasks import has_server
 
@@ -41,7 +42,7 @@ async def is_paused(environment: str, schedule: str) -> bool:
 async def keep_judging(carried: Callable[[], Iterable[str]], every: timedelta = EVERY) -> None:
     """Judge the schedules of the environments that an agent carries, until this is cancelled.
 
-    What cannot be judged is logged once, and tried again.
+    Drills that a dead process left are ended. What cannot be judged is logged once, and tried again.
     """
     logged: dict[str, str] = {}
     judged: set[str] = set()
@@ -52,9 +53,10 @@ async def keep_judging(carried: Callable[[], Iterable[str]], every: timedelta = 
                 if environment.schedules or name in judged:
                     judged.add(name)
                     await judge_schedules(environment, is_paused=is_paused)
+                await end_left_drill(name)
                 logged.pop(name, None)
             except (RoasError, OSError) as error:
                 if logged.get(name) != str(error):
                     logged[name] = str(error)
-                    log.warning("the schedules of %s cannot be judged: %s", name, error)
+                    log.warning("schedules and drills of %s cannot be looked after: %s", name, error)
         await asyncio.sleep(every.total_seconds())

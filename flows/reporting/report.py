@@ -37,7 +37,7 @@ async def report(
     """
     now = datetime.now(UTC)
     records = await read_days(environment, days, now)
-    text = report_text(records.analysis, records.scores, records.alerts, records.predictions)
+    text = report_text(records.analysis, records.scores, records.alerts, records.predictions, records.drills)
     await keep_report(environment, now, records.analysis.since, text)
     log.info("report on %s is stored, with %d recommendations", environment, len(records.analysis.recommendations))
     if send != "no":

@@ -67,7 +67,8 @@ class Operation:
 
     @property
     def kind(self) -> str:
-        """What a person calls it: rollbacks, updates, syncs and restores of data are recorded as starts."""
+        """What a person calls it: rollbacks, updates, syncs and restores of data are recorded as starts, drills as
+        health checks."""
         record, flow = self.record, self.flow
         if record.rollback_to or flow == "rollback":
             return "rollback"
@@ -77,7 +78,7 @@ class Operation:
             return "update"
         if record.restore or flow == "restore":
             return "restore"
-        return str(self.operation_type)
+        return "drill" if record.drill is not None or flow == "drill" else str(self.operation_type)
 
     @property
     def again(self) -> str:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer, SerializerFunctionW
 from pydantic import model_serializer as serializer
 
 from models.audit import Actor
+from models.drills import DrillRecord
 from models.gates import PolicyResult
 from models.sources import SourceRevision
 
@@ -199,6 +200,7 @@ class OperationRecord(BaseModel):
     """The release that a rollback brings back."""
     restore: str = ""
     """The snapshot that a restore puts back."""
+    drill: DrillRecord | None = None
 
     # What was planned and done.
     plan: dict[str, str] = {}

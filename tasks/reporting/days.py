@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from models.analysis import Analysis
+from models.drills import DrillRecord
 from models.failures import BadInputError
 from models.health import RecordedScore
 from models.metrics import Alert, Prediction
@@ -25,6 +26,7 @@ class Days:
     scores: tuple[RecordedScore, ...]
     alerts: tuple[Alert, ...]
     predictions: tuple[Prediction, ...]
+    drills: tuple[DrillRecord, ...] = ()
 
 
 def days_of(environment: str, days: int, now: datetime) -> Days:
@@ -39,7 +41,14 @@ def days_of(environment: str, days: int, now: datetime) -> Days:
         scores=tuple(stores.health.latest_scores(environment)),
         alerts=tuple(alert for alert in stores.alerts.latest(environment, limit=_MANY) if alert.opened_at >= since),
         predictions=tuple(stores.evaluations.predictions(environment, since=since)),
+        drills=drills_since(environment, since),
     )
+
+
+def drills_since(environment: str, since: datetime) -> tuple[DrillRecord, ...]:
+    """The drills of an environment since a moment, newest first, without those that were refused."""
+    drills = open_stores().operations.drills(environment, since)
+    return tuple(operation.record.drill for operation in drills if operation.record.drill is not None)
 
 
 def page_of_days(environment: str, days: int, now: datetime) -> Page:
@@ -59,6 +68,7 @@ def page_of_days(environment: str, days: int, now: datetime) -> Page:
         answers=stores.health.answers_by_day(environment, since),
         actions=stores.recoveries.outcomes(environment, since),
         objective_percent=_objective_percent(environment),
+        drills=records.drills,
     )
 
 

@@ -21,6 +21,7 @@ from models.overview import EnvironmentRecords, HealthVerdict, VerdictLevel
 from models.records import EnvironmentStatus, Release
 from models.settings import current_settings
 from tasks.reporting.consent import find_lock
+from tasks.reporting.days import drills_since
 from tasks.reporting.needs import recorded_needs
 from tasks.reporting.read import read_releases, read_status
 from tasks.runtime.stores import open_stores, stores_exist
@@ -83,6 +84,7 @@ def read_environment_view(environment: str) -> EnvironmentView:
         lock=find_lock(environment),
         needs=recorded_needs(environment),
         needed_by=tuple(dependants_of_environment(environment, declared_needs(current_settings()))),
+        drill=next(iter(drills_since(environment, now - _HISTORY_OF)), None),
         drift_checked_at=max((sample.sampled_at for sample in drift.values()), default=None),
     )
 

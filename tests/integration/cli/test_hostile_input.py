@@ -333,6 +333,14 @@ WHOLE: dict[str, Any] = {
         },
         "tidied": {"run": {"service": "web", "command": ["true"]}, "at": "0 3 * * *"},
     },
+    "drills": {
+        "faults": ["kill"],
+        "services": ["web"],
+        "windows": [{"days": ["monday"], "from": "01:00", "to": "02:00"}],
+        "detect_seconds": 1,
+        "repair_seconds": 1,
+        "message_seconds": 1,
+    },
 }
 """An environment with every field."""
 
