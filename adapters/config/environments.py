@@ -78,7 +78,15 @@ def read_environment(path: Path, name: str | None = None) -> Environment:
     Raises:
         EnvironmentFileError: As for `load_environment`.
     """
-    node, data = _parse(path)
+    # The folder of a checkout in it depends on settings, so paths are made whole each time.
+    environment = _declared(read_content(path), path, name, os.environ.get("DOCKER_HOST"))
+    return _with_paths_from(path.absolute().parent, environment)
+
+
+@lru_cache(maxsize=128)
+def _declared(content: bytes, path: Path, name: str | None, engine: str | None) -> Environment:
+    """What a file declares. A watch asks for it several times a minute, and it seldom changes."""
+    node, data = _parse(content, path)
     expected = name or path.stem
     data.setdefault("name", expected)
     if data["name"] != expected:
@@ -89,14 +97,14 @@ def read_environment(path: Path, name: str | None = None) -> Environment:
             if name is None
             else "Write name: and small letters, digits, - and _ on one line, or leave name out.",
         )
-    if "engine" not in data and os.environ.get("DOCKER_HOST"):
-        data["engine"] = os.environ["DOCKER_HOST"]
+    if "engine" not in data and engine:
+        data["engine"] = engine
     try:
         environment = Environment.model_validate(data)
     except ValidationError as error:
         raise _refusal(path, node, error) from error
     _check_words(path, node, environment)
-    return _with_paths_from(path.absolute().parent, environment)
+    return environment
 
 
 def environment_for_compose_files(files: Sequence[Path], project: str | None = None, *, cwd: Path) -> Environment:
@@ -175,8 +183,8 @@ def _advice(name: str, names: Collection[str]) -> str:
     return f"Did you mean {near[0]}?" if near else f"Known there: {', '.join(sorted(names)) or 'none'}."
 
 
-def _parse(path: Path) -> tuple[yaml.Node, dict[str, Any]]:
-    node, data = _document_of(read_content(path), path)
+def _parse(content: bytes, path: Path) -> tuple[yaml.Node, dict[str, Any]]:
+    node, data = _document_of(content, path)
     if node is None or not isinstance(data, dict):
         raise EnvironmentFileError(
             f"{path}:1: an environment is a mapping of fields.",
@@ -187,7 +195,7 @@ def _parse(path: Path) -> tuple[yaml.Node, dict[str, Any]]:
 
 @lru_cache(maxsize=128)
 def _document_of(content: bytes, path: Path) -> tuple[yaml.Node | None, Any]:
-    """What a file declares. A watch asks for it several times a minute, and it seldom changes."""
+    """The document of a file, kept as long for one that is no valid environment."""
     return parse_document(content, path)
 
 
