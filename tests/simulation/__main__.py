@@ -82,10 +82,8 @@ def _run(chosen: argparse.Namespace, template: Path) -> int:
         change = fault.put if fault is not None else _change_nothing
         report = in_fork(seed, actions, template, change)
         hours, seconds = hours + report.hours, seconds + report.processor_seconds
-        print(
-            f"seed {seed}: {report.hours:.1f} h, {report.operations} operations: {report.what or 'all holds'}",
-            flush=True,
-        )
+        how = f"{report.hours:.1f} h, {report.operations} operations, timeline {report.digest}"
+        print(f"seed {seed}: {how}: {report.what or 'all holds'}", flush=True)
         if fault is not None and report.sentence not in {sentence.name for sentence in fault.breaks}:
             continue
         if not chosen.quiet and (first == chosen.seeds or not report.holds):

@@ -15,8 +15,9 @@ from pathlib import Path
 from tests.simulation.actions import Action
 from tests.simulation.run import Report, simulate
 
-_MEMORY = Path("/dev/shm")
-_SELDOM = (20_000, 50, 100)
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""Where folders of simulations are: on a disk each commit would wait for it."""
+SELDOM = (20_000, 50, 100)
 """A simulation ends soon, so that to look for cycles as often as usual takes a tenth of its time."""
 
 
@@ -28,13 +29,13 @@ def in_fork(
     `change` is called first: it puts a deliberate fault into the product.
     """
     reader, writer = os.pipe()
-    folder = Path(tempfile.mkdtemp(prefix="roas-simulation-", dir=_MEMORY if _MEMORY.is_dir() else None))
+    folder = Path(tempfile.mkdtemp(prefix="roas-simulation-", dir=MEMORY))
     if template is not None:
         shutil.copytree(template, folder / "data")
     child = os.fork()
     if child == 0:
         os.close(reader)
-        gc.set_threshold(*_SELDOM)
+        gc.set_threshold(*SELDOM)
         try:
             change()
             answer: object = simulate(seed, actions, folder)

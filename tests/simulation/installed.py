@@ -68,6 +68,7 @@ def import_product() -> None:
 def make_template(folder: Path) -> None:
     """Make new stores in a folder, to be copied: to make their tables takes longer than a simulated hour."""
     from adapters.stores import Stores
+    from adapters.stores.recovery_writes import read_records
     from models.settings import Settings
 
     _share_statements()
@@ -75,8 +76,8 @@ def make_template(folder: Path) -> None:
     for database in stores.databases.values():
         with database.read() as connection:
             connection.execute(sa.text("SELECT 1"))
-    # So that forks have them made of their rows.
-    stores.patterns.all()
+    # So that forks have the patterns made of their rows, and the statements of each look compiled.
+    read_records(stores, "shop", dt.datetime.now(dt.UTC), dt.datetime.now(dt.UTC))
     stores.close()
 
 
@@ -190,10 +191,11 @@ def install(clock: Clock, choices: random.Random, replaced: dict[str, Any]) -> N
 
 
 def _replace_functions(replaced: dict[str, Any]) -> None:
-    for name, stand_in in replaced.items():
-        home, _, function = name.rpartition(".")
-        real = getattr(importlib.import_module(home), function)
-        for module in product_modules():
+    names = [name.rpartition(".") for name in replaced]
+    reals = [getattr(importlib.import_module(home), function) for home, _, function in names]
+    modules = product_modules()
+    for (_, _, function), real, stand_in in zip(names, reals, replaced.values(), strict=True):
+        for module in modules:
             if vars(module).get(function) is real:
                 setattr(module, function, stand_in)
 

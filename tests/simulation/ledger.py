@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -79,6 +79,7 @@ class Ledger:
     def __init__(self, world: World) -> None:
         self._world = world
         self.failed: DoesNotHoldError | None = None
+        self.on_failure: Callable[[], None] = lambda: None
         self.will = Will.NOTHING_YET
         self.images = ImageNotes(world, self.fail)
         self.records = RecordChecks(world, self.fail)
@@ -121,6 +122,7 @@ class Ledger:
         if self.failed is None:
             self.failed = DoesNotHoldError(sentence, what)
             self._world.note("SENTENCE", str(self.failed))
+            self.on_failure()
 
     @property
     def is_busy(self) -> bool:

@@ -31,6 +31,7 @@ def main() -> int:
 
     # Before any other module of ours: some keep functions of the clock.
     installed.import_product()
+    from tests.simulation.forks import MEMORY, SELDOM
     from tests.simulation.real_scenarios import scenario_of
     from tests.simulation.simulated_scenario import SimulatedScenario
 
@@ -39,9 +40,10 @@ def main() -> int:
         records = simulated.run()
         return "\n".join(simulated.timeline) if chosen.timeline else json.dumps(records)
 
-    with tempfile.TemporaryDirectory(prefix="roas-simulation-") as name:
+    with tempfile.TemporaryDirectory(prefix="roas-simulation-", dir=MEMORY) as name:
         installed.make_template(Path(name, "template"))
         gc.freeze()
+        gc.set_threshold(*SELDOM)
         return max((_in_fork(play, number, Path(name)) for number in chosen.numbers or _asked()), default=0)
 
 

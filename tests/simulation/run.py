@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections.abc import Sequence
@@ -32,6 +33,11 @@ class Report:
         """Whether all sentences held."""
         return not self.sentence
 
+    @property
+    def digest(self) -> str:
+        """The same where each event happened at the same moment."""
+        return hashlib.sha256("\n".join(self.timeline).encode()).hexdigest()[:12]
+
 
 def simulate(seed: int, actions: Sequence[Action], folder: Path) -> Report:
     """Let all this happen in a new world. For a process of its own."""
@@ -49,12 +55,16 @@ def simulate(seed: int, actions: Sequence[Action], folder: Path) -> Report:
         for action in actions:
             await asyncio.sleep(max(0.0, action.at - world.clock.seconds))
             await actors.do(action)
-            if ledger.failed is not None:
-                return
         await asyncio.sleep(CYCLE / 20)
 
-    world.loop.run_until_complete(all_of_it())
+    # What goes on after the first finding shows nothing more.
+    ledger.on_failure = world.loop.stop
+    work = world.loop.create_task(all_of_it())
+    work.add_done_callback(lambda _: world.loop.stop())
+    world.loop.run_forever()
     failed = ledger.failed
+    if failed is None:
+        work.result()
     return Report(
         seed=seed,
         hours=world.clock.seconds / 3600,

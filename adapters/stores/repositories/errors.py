@@ -320,7 +320,7 @@ class Patterns(Repository):
 
     def all(self) -> list[Pattern]:
         """Every pattern, the most urgent (highest priority) first."""
-        return [_to_pattern(row) for row in self._all(_ALL_PATTERNS)]
+        return [_to_pattern(*row) for row in self._all(_ALL_PATTERNS)]
 
     def put(self, pattern: Pattern) -> None:
         """Keep a pattern as given, whether it is new or known; its matches so far stay."""
@@ -341,22 +341,23 @@ class Patterns(Repository):
 
 
 _ALL_PATTERNS = (
-    # All but a moment that costs as much to read as the rest.
-    sa.select(*(column for column in _patterns.c if column is not _patterns.c.created_at)).order_by(
+    # Without created_at, which costs as much to read as the rest.
+    sa.select(*(_patterns.c[name] for name in _pattern_rows.columns)).order_by(
         _patterns.c.priority.desc(), _patterns.c.pattern_name
     )
 )
 
 
 @lru_cache(maxsize=1024)
-def _to_pattern(row: sa.Row[Any]) -> Pattern:
+def _to_pattern(*cells: Any) -> Pattern:
     """The pattern of a row. Each watch reads hundreds of them once a minute, which seldom change."""
-    return _pattern_rows.to_value(
+    row = dict(zip(_pattern_rows.columns, cells, strict=True))
+    return _pattern_rows.of_cells(
         row,
-        category=known_word(Category, row.category) or Category.UNKNOWN,
-        severity=known_word(Severity, row.severity) or Severity.MEDIUM,
-        strategy=known_word(Strategy, row.strategy) or Strategy.INVESTIGATE,
-        shipped=bool(row.shipped),
+        category=known_word(Category, row["category"]) or Category.UNKNOWN,
+        severity=known_word(Severity, row["severity"]) or Severity.MEDIUM,
+        strategy=known_word(Strategy, row["strategy"]) or Strategy.INVESTIGATE,
+        shipped=bool(row["shipped"]),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from datetime import datetime
 from enum import Enum
@@ -31,6 +31,7 @@ class Rows(Generic[T]):
         there = table(row).c
         named = {field.name: columns.get(field.name, field.name) for field in fields(kind)}  # type: ignore[arg-type]
         self._columns = {field: column for field, column in named.items() if column in there}
+        self.columns = tuple(self._columns.values())
         self._cells = attrgetter(*self._columns)
         self._required = {
             field.name
@@ -50,9 +51,12 @@ class Rows(Generic[T]):
 
     def to_value(self, row: sa.Row[Any], **more: Any) -> T:
         """The value of a row; NULL is the default of its field. `more` are fields beside or instead."""
-        mapping = row._mapping
+        return self.of_cells(row._mapping, **more)
+
+    def of_cells(self, cells: Mapping[Any, Any], **more: Any) -> T:
+        """The same of cells by the names of their columns."""
         for field, column in self._columns.items():
-            if field not in more and ((cell := mapping[column]) is not None or field in self._required):
+            if field not in more and ((cell := cells[column]) is not None or field in self._required):
                 more[field] = cell
         return self._adapter.validate_python(more)
 
