@@ -57,7 +57,19 @@ COMMANDS_OF: dict[str, tuple[str, ...]] = {
         name: (name,)
         for name in (
             *("completion", "doctor", "fleet", "gate", "history", "logs", "mcp", "notify", "postmortem"),
-            *("resume", "sample", "schedule", "schema", "service", "snapshot", "sync", "top", "update", "why"),
+            *(
+                "resume",
+                "sample",
+                "schedule",
+                "schema",
+                "secret",
+                "service",
+                "snapshot",
+                "sync",
+                "top",
+                "update",
+                "why",
+            ),
         )
     },
 }
@@ -75,7 +87,7 @@ PURPOSES = {
         *("collect", "watch", "alerts", "acknowledge", "predictions", "recover", "pause", "unpause"),
         *("tickets", "resolve", "notify", "webhooks"),
     ),
-    "Data and records": ("snapshot", "schedule", "backup", "restore", "db", "archive"),
+    "Data and records": ("snapshot", "schedule", "secret", "backup", "restore", "db", "archive"),
     "Patterns of errors": ("classify", "patterns", "detect"),
     "Servers and hosts": ("serve", "worker", "metrics", "mcp", "account", "fleet", "join", "leave"),
 }

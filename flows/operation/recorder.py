@@ -344,7 +344,9 @@ async def _recorder(
 def _kind(operation_type: OperationType) -> str:
     context = FlowRunContext.get()
     flow = context.flow.name if context and context.flow else ""
-    return flow if flow in ("update", "rollback", "sync") else str(operation_type)
+    return {"rotate-secret": "rotation"}.get(
+        flow, flow if flow in ("update", "rollback", "sync") else str(operation_type)
+    )
 
 
 def _operation(recorder: OperationRecorder, asker: str, actor: Actor, runner: Runner, wait: timedelta) -> Operation:

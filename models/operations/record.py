@@ -199,6 +199,8 @@ class OperationRecord(BaseModel):
     """The release that a rollback brings back."""
     restore: str = ""
     """The snapshot that a restore puts back."""
+    rotated: str = ""
+    """The secret whose value a rotation changes."""
 
     # What was planned and done.
     plan: dict[str, str] = {}
