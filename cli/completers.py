@@ -89,16 +89,6 @@ def _schedules(context: click.Context, _start: str) -> _Names:
 
 environments = _completer(_environments)
 schedules = _completer(_schedules)
-
-
-def _secrets(context: click.Context, _start: str) -> _Names:
-    from tasks.runtime.clients import find_environment
-
-    declared = find_environment(str(context.params.get("environment") or "")).secrets
-    return [(secret.name, str(secret.file or "")) for secret in declared]
-
-
-secrets = _completer(_secrets)
 services = _completer(_services)
 hosts = _completer(_hosts)
 invited_hosts = _completer(_invited_hosts)

@@ -16,7 +16,7 @@ def secret() -> None:
 
 @secret.command()
 @click.argument("environment", metavar="[ENV]", required=False, shell_complete=completers.environments)
-@click.argument("name", metavar="NAME", required=False, shell_complete=completers.secrets)
+@click.argument("name", metavar="NAME", required=False)
 @waiting
 @with_output
 def rotate(environment: str | None, name: str | None, wait_seconds: float, output: Output) -> None:

@@ -1,8 +1,8 @@
-"""The rotation of a password: the values of before and after, and the servers that take it."""
+"""The rotation of a password: its values, where they are written, and the servers that take them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from models.environments import Probe
 
@@ -13,9 +13,6 @@ class ServerLogin:
 
     service: str
     probe: Probe
-
-    def __hash__(self) -> int:
-        return hash(str(self))
 
     def __str__(self) -> str:
         return f"{self.service}/{getattr(self.probe, 'user', '')}"
@@ -40,3 +37,7 @@ class Rotation:
     new_text: str = field(repr=False)
     services: tuple[str, ...]
     servers: tuple[str, ...]
+
+    def reversed(self) -> Rotation:
+        """The same with the values exchanged."""
+        return replace(self, old=self.new, new=self.old, old_text=self.new_text, new_text=self.old_text)
