@@ -109,6 +109,8 @@ def _texts(name: str, folders: Iterable[Path], read: set[Path]) -> Iterator[str]
 def _signature(files: Iterable[Path], environment: Environment) -> Signature:
     # Only these of the process's own variables may change after its start.
     parts: list[object] = [*map(os.environ.get, CONTROL_PLANE_SECRETS), environment.secrets]
+    if any(secret.command for secret in environment.secrets):
+        parts.append(secret_values(environment))
     for file in files:
         try:
             state = file.stat()

@@ -45,6 +45,8 @@ def file_of_secret(environment: Environment, secret: Secret) -> Path:
         BadInputError: It comes from elsewhere, or the file is not ours to write; the message says what to do.
     """
     name, file = secret.name, secret.file
+    if secret.command is not None:
+        raise _not_ours(name, f"its value comes from the command {secret.command[0]}", "what that prints")
     if file is None and name in os.environ:
         raise _not_ours(name, "it comes from a variable of this process, which no file changes", "the variable")
     if file is None:
@@ -131,7 +133,7 @@ def _section(document: Mapping[str, Any], name: str) -> dict[str, Mapping[str, A
 def _not_ours(name: str, why: str, change: str) -> BadInputError:
     return BadInputError(
         f"{name} is not rotated: {why};",
-        advice=f"change {change}, change the password at its server, and start the environment.",
+        advice=f"change {change}, change the password at its server, then `roas start`.",
     )
 
 
