@@ -213,7 +213,7 @@ def _look_up(secret: Secret, variables: Mapping[str, str], environment: Environm
     if secret.command is not None:
         ours = {name: value for name, value in os.environ.items() if not _CONTROL_PLANE.fullmatch(name)}
         value, why = printed_secret(secret.command, ours)
-        return _usable(value, why, "") if value else ("", why)
+        return _usable(value, f"what command {secret.command[0]} printed", "") if value else ("", why)
     if secret.file is None:
         if secret.name in variables and _is_withheld(secret.name, environment, os.environ):
             return "", f"variable {secret.name} belongs to the control plane, and no application gets it"

@@ -152,13 +152,18 @@ async def resume(place: Place, killed: str = "") -> None:  # noqa: F811
     await rotate_secret("test", secret=NAME, deployment_id=killed or last(place).deployment_id)
 
 
+@pytest.mark.parametrize("moments", [FORWARD[:3], FORWARD[3:6], FORWARD[6:]], ids=["told", "written", "replaced"])
 @pytest.mark.campaign(seconds=90)
-async def test_a_killed_rotation_goes_on_with_the_same_password(place: Place, old: str) -> None:  # noqa: F811
+async def test_a_killed_rotation_goes_on_with_the_same_password(
+    place: Place,  # noqa: F811
+    old: str,
+    moments: tuple[tuple[str, str], ...],
+) -> None:
     declare(place, CACHE, APP)
     await startup("test")
     present = old
 
-    for moment in FORWARD:
+    for moment in moments:
         killed_flow("rotate-secret", {"environment": "test", "secret": NAME}, *moment)
         killed = last(place).deployment_id
         if moment == ("before", "told"):
@@ -176,7 +181,6 @@ async def test_a_killed_rotation_goes_on_with_the_same_password(place: Place, ol
         assert ping(place, new) == "PONG", moment
         assert ping(place, present) != "PONG", moment
         assert place.health("app") == "healthy", moment
-        assert last(place).status is OperationStatus.SUCCESS, moment
         present = new
     await startup("test")
 

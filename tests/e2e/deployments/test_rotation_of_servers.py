@@ -69,6 +69,7 @@ def shop(place: Place) -> Iterator[Place]:  # noqa: F811
 def declare(place: Place, kind: str, *, only: str = "true") -> str:  # noqa: F811
     """The application with a server and its user, whose check also asks for `only`; its password."""
     command, variables, folder, expose, check, login = SERVERS[kind]
+    asked = f"{only} && {login}".replace("'", "''")
     password, is_file = f"correct-horse-{secrets.token_hex(4)}", kind.endswith("file")
     gets = "secrets: [password]" if is_file else "labels: {none: none}"
     (place.folder / ("password" if is_file else ".env")).write_text(f"{'' if is_file else 'DB_PASSWORD='}{password}\n")
@@ -89,7 +90,7 @@ app:
   environment: {{P: "{"none" if is_file else "${DB_PASSWORD}"}"}}
   {gets}
   depends_on: {{db: {{condition: service_healthy}}}}
-  healthcheck: {{test: [CMD, sh, -c, '{only} && {login}'], {CHECK}}}
+  healthcheck: {{test: [CMD, sh, -c, '{asked}'], {CHECK}}}
 """,
         secrets="[{name: DB_PASSWORD, file: password}]" if is_file else "[{name: DB_PASSWORD}]",
     )
