@@ -178,8 +178,8 @@ ACTIONS: Mapping[str, PageAction] = {
             name="rotate",
             title="Rotate a password of {environment}",
             button="Rotate",
-            effect="The server whose password the secret is, and all that use it, get a new random one: they are stopped, "
-            "replaced and proven. A rotation that fails is undone.",
+            effect="The server whose password the secret is, and all that use it, get a new random one: they are "
+            "stopped, replaced and proven. A rotation that fails is undone.",
             preview=Preview.SERVICES,
             flow="rotate-secret",
             fields=(Field(name="secret", label="Secret", help="Its name in `secrets:`.", is_required=True),),
