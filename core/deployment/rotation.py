@@ -7,7 +7,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass, field
 
-from models.environments import AmqpProbe, MysqlProbe, PostgresqlProbe, Probe
+from models.environments import MysqlProbe, PostgresqlProbe, Probe
 
 _ROUNDS = 4096
 _EITHER = 'program=$(command -v "$1" || command -v "$2") && shift 2 && exec "$program" "$@"'
@@ -46,8 +46,6 @@ def change_password(probe: Probe, value: str, *, beside_old: bool, salt: bytes) 
                 lines.append(f"/*!50706 ALTER USER 'root'@'{host}' IDENTIFIED BY '{_sql(value)}' */;")
             command = ("sh", "-c", _EITHER, "sh", "mariadb", "mysql", "--host=127.0.0.1", f"--user={user}", "--force")
             return PasswordChange(command=command, given="\n".join(lines) + "\n", variable="MYSQL_PWD")
-        case AmqpProbe(user=user):
-            return PasswordChange(command=("rabbitmqctl", "--quiet", "change_password", user), given=f"{value}\n")
         case _:
             hashed = hashlib.sha256(value.encode()).hexdigest()
             others = "" if beside_old else "resetpass "

@@ -1,4 +1,4 @@
-"""PostgreSQL, MariaDB and RabbitMQ take a rotated password, also from a secret's file, and take the old one back."""
+"""PostgreSQL and MariaDB take a rotated password, also from a secret's file, and take the old one back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds=60)]
 
 CHECK = "interval: 1s, timeout: 30s, retries: 30, start_interval: 500ms, start_period: 10s"
-AMQP = "import amqp, os; amqp.Connection('db', userid='shop', password=os.environ['P']).connect()"
 SERVERS = {
     "postgresql": (
         "command: [start-postgres]",
@@ -45,14 +44,6 @@ SERVERS = {
         "expose: [3306]",
         "mariadb-admin -h 127.0.0.1 ping",
         'MYSQL_PWD="$$P" mariadb -h db -u shop shop -e "select 1"',
-    ),
-    "rabbitmq": (
-        "command: [rabbitmq-server]\n  hostname: queue",
-        "RABBITMQ_DEFAULT_USER: shop, RABBITMQ_DEFAULT_PASS: '${DB_PASSWORD}'",
-        "/var/lib/rabbitmq",
-        "expose: [5672]",
-        "rabbitmq-diagnostics -q check_port_connectivity",
-        f'python3 -c "{AMQP}"',
     ),
 }
 

@@ -7,7 +7,7 @@ import base64
 import pytest
 
 from core.deployment.rotation import change_password, mariadb_hash, scram_verifier
-from models.environments import AmqpProbe, MysqlProbe, PostgresqlProbe, Probe, RedisProbe
+from models.environments import MysqlProbe, PostgresqlProbe, Probe, RedisProbe
 
 VALUE = "correct-horse-battery"
 
@@ -32,7 +32,6 @@ def test_the_hash_is_that_of_mariadb() -> None:
         PostgresqlProbe(kind="postgresql", user="shop"),
         MysqlProbe(kind="mysql", user="root"),
         RedisProbe(kind="redis"),
-        AmqpProbe(kind="amqp", user="shop", password_secret="P"),
     ],
     ids=lambda probe: probe.kind,
 )
