@@ -57,7 +57,8 @@ COMMANDS_OF: dict[str, tuple[str, ...]] = {
         name: (name,)
         for name in (
             *("completion", "doctor", "drill", "fleet", "gate", "history", "logs", "mcp", "notify", "postmortem"),
-            *("resume", "sample", "schedule", "schema", "service", "size", "snapshot", "sync", "top", "update", "why"),
+            *("resume", "sample", "schedule", "schema", "secret", "service", "size"),
+            *("snapshot", "sync", "top", "update", "why"),
         )
     },
 }
@@ -75,7 +76,7 @@ PURPOSES = {
         *("collect", "watch", "alerts", "acknowledge", "predictions", "recover", "pause", "unpause"),
         *("tickets", "resolve", "notify", "webhooks", "drill"),
     ),
-    "Data and records": ("snapshot", "schedule", "backup", "restore", "db", "archive"),
+    "Data and records": ("snapshot", "schedule", "secret", "backup", "restore", "db", "archive"),
     "Patterns of errors": ("classify", "patterns", "detect"),
     "Servers and hosts": ("serve", "worker", "metrics", "mcp", "account", "fleet", "join", "leave"),
 }

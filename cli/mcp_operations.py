@@ -65,6 +65,10 @@ class _Rollback(_EnvironmentInput):
     )
 
 
+class _Rotate(_Confirmed):
+    secret: str = Field(min_length=1, description="Name of a secret that is a server's password.")
+
+
 class _Recover(_EnvironmentInput):
     text: str = Field(min_length=1, max_length=100_000, description="The error's text, as it was printed.")
     service: str | None = Field(default=None, description="The service that reported it.")
@@ -137,6 +141,10 @@ async def _restart(params: _Restart, client: str) -> Found:
 
 async def _rollback(params: _Rollback, client: str) -> Found:
     return await _operate(["rollback"], params, client, [params.release] if params.release else [])
+
+
+async def _rotate(params: _Rotate, client: str) -> Found:
+    return await _operate(["secret", "rotate", *params.options], params, client, [params.secret])
 
 
 async def _recover(params: _Recover, client: str) -> Found:
@@ -226,6 +234,11 @@ _TOOLS = (
         "rollback",
         "Return an environment to an earlier release.",
         _Rollback, Operation, _rollback, _DETAILS, destructive=True,
+    ),
+    AgentTool(
+        "rotate_secret",
+        "Give a server and all that use it a new random password, and prove it; undone where it fails.",
+        _Rotate, Operation, _rotate, _DETAILS, destructive=True,
     ),
     AgentTool(
         "recover",

@@ -10,6 +10,7 @@ from flows.deployment.drift import drift
 from flows.deployment.preview import preview
 from flows.deployment.restart import restart
 from flows.deployment.rollback import rollback
+from flows.deployment.rotate import rotate_secret
 from flows.deployment.startup import startup
 from flows.deployment.stop import stop
 from flows.deployment.sync import sync
@@ -30,6 +31,7 @@ FLOWS: dict[str, Flow[..., Any]] = {
     "stop": stop,
     "restart": restart,
     "rollback": rollback,
+    "rotate": rotate_secret,
     "update": update,
     "sync": sync,
     "snapshot": snapshot,

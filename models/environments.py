@@ -346,10 +346,19 @@ class ReportDelivery(Strict):
 
 
 class Secret(Strict):
-    """A secret by name: the value comes from a variable or a file and is never stored."""
+    """A secret by name: the value comes from a variable, a file or a program, and is never stored."""
 
     name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="The variable that Compose gets it as.")
     file: FilePath | None = Field(default=None, description="File with the value; without it, a variable of this name.")
+    command: tuple[Text, ...] | None = Field(
+        default=None, min_length=1, description="Program that prints the value as its first line, without a shell."
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Secret:
+        if self.file is not None and self.command is not None:
+            raise ValueError(f"{self.name} has a file and a command: give one of them")
+        return self
 
 
 def is_local_engine(address: str) -> bool:

@@ -153,6 +153,14 @@ class HalfRestoredError(RoasError):
     """A restore was cut off, and nothing may start until its data is whole; nothing was touched."""
 
 
+class HalfRotatedError(HalfRestoredError):
+    """A rotation of a password was cut off, and nothing may start until it is over; nothing was touched."""
+
+
+class RotationError(RoasError):
+    """A password could not be rotated, or its rotation not be undone."""
+
+
 class ScriptFailedError(RoasError):
     """A recovery script ended badly, or not in time."""
 

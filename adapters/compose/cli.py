@@ -21,6 +21,7 @@ from adapters.compose.parsing import (
     unescape,
 )
 from adapters.compose.program import compose_program
+from adapters.compose.secret_places import receivers
 from adapters.compose.sources import read_sources
 from adapters.compose.template import complete_template, first_difference, without_defaults
 from adapters.compose.traits import recognise_programs, service_traits
@@ -32,7 +33,7 @@ from core.deployment.release import VALUES
 from core.errors.redact import Redactor
 from models.adoption import ServiceTraits
 from models.compose import Application, ComposeVariable, InjectedFile, NetworkPlace
-from models.environments import Environment
+from models.environments import Environment, Secret
 from models.failures import ComposeError
 from models.settings import current_settings
 
@@ -107,6 +108,10 @@ class ComposeCli:
         """What tells which program each service runs, by service."""
         unfilled = () if self._template is not None else read_sources(self._environment.compose_files).documents
         return service_traits(self._document()[0], unfilled)
+
+    def receivers(self, secret: Secret, value: str) -> frozenset[str]:
+        """The services that get a secret: its value in any field, or its file."""
+        return receivers(self._document()[0], secret, value)
 
     def variables(self) -> tuple[ComposeVariable, ...]:
         """The variables that the Compose files use."""

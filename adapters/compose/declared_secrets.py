@@ -15,11 +15,13 @@ from dotenv.main import DotEnv
 from adapters.compose.sources import read_sources
 from adapters.compose.variables import CONTROL_PLANE_SECRETS, decrypted_variables, secret_values, variables_of
 from adapters.host.kept_files import copies_folder
+from adapters.host.pending_rotation import pending_file, pending_rotation
 from adapters.host.private_files import read_regular
 from core.deployment.release import VALUES
 from core.errors.declared_secrets import DeclaredSecrets, declared_secrets, fill_in_variables, secrets_of_file
 from core.errors.redact import secrets_among
 from models.environments import Environment
+from models.failures import RoasError
 from models.settings import current_settings
 
 _LARGEST_FILE_BYTES = 64 * 1024
@@ -64,8 +66,12 @@ def _read(environment: Environment) -> tuple[tuple[Path, ...], frozenset[str]]:
     read = {*environment.compose_files, *environment.env_files, *sources.files}
     read |= {secret.file for secret in environment.secrets if secret.file is not None}
     read |= {file.parent / ".env" for file in environment.compose_files}
-    copies = copies_folder(current_settings().data_dir, environment.name)
-    read.add(copies)
+    data_dir = current_settings().data_dir
+    copies = copies_folder(data_dir, environment.name)
+    read |= {copies, pending_file(data_dir, environment.name)}
+    with suppress(RoasError):
+        if (rotation := pending_rotation(data_dir, environment.name)) is not None:
+            values |= {rotation.old, rotation.new}
     for declaration in declarations:
         values |= declaration.values | _secrets_of_files(declaration, folders, variables, read, copies)
     return tuple(sorted(read)), frozenset(value for value in values if value)
@@ -103,6 +109,8 @@ def _texts(name: str, folders: Iterable[Path], read: set[Path]) -> Iterator[str]
 def _signature(files: Iterable[Path], environment: Environment) -> Signature:
     # Only these of the process's own variables may change after its start.
     parts: list[object] = [*map(os.environ.get, CONTROL_PLANE_SECRETS), environment.secrets]
+    if any(secret.command for secret in environment.secrets):
+        parts.append(secret_values(environment))
     for file in files:
         try:
             state = file.stat()

@@ -14,6 +14,7 @@ from dotenv.main import DotEnv
 from dotenv.variables import parse_variables
 
 from adapters.compose.encrypted import decrypt, is_encrypted, refuse_reserved
+from adapters.compose.secret_commands import printed_secret
 from adapters.compose.sources import read_sources, variables_in
 from adapters.host.private_files import MIB, read_regular
 from core.deployment.release import VALUES
@@ -209,6 +210,10 @@ def _secret_values(environment: Environment) -> dict[str, tuple[str, str]]:
 
 
 def _look_up(secret: Secret, variables: Mapping[str, str], environment: Environment) -> tuple[str, str]:
+    if secret.command is not None:
+        ours = {name: value for name, value in os.environ.items() if not _CONTROL_PLANE.fullmatch(name)}
+        value, why = printed_secret(secret.command, ours)
+        return _usable(value, f"what command {secret.command[0]} printed", "") if value else ("", why)
     if secret.file is None:
         if secret.name in variables and _is_withheld(secret.name, environment, os.environ):
             return "", f"variable {secret.name} belongs to the control plane, and no application gets it"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from models.adoption import Login, Program, ServiceTraits, UsedVariable
-from models.environments import AmqpProbe, Probe
+from models.environments import AmqpProbe, Probe, RedisProbe, Secret
 
 _NOT_IN_A_NAME = re.compile(r"[^A-Z0-9]+")
 
@@ -40,6 +40,20 @@ def login_probe(program: Program, traits: ServiceTraits, variables: Mapping[str,
             probe = _fill_in(program.login_probe, login, user, traits, None)
             return LoginProbe(probe=probe, secret=None, reason=f"it is {program.name} without a password")
     return None
+
+
+def logins_of_secret(program: Program, traits: ServiceTraits, secret: Secret) -> Iterator[Probe]:
+    """The probes that log in with a secret at a server that gets it: one for each user whose password it is."""
+    variable = UsedVariable(name=secret.name, is_secret=True, is_set=True, file=secret.file)
+    # RabbitMQ's program takes a new password from a terminal alone.
+    for login in () if isinstance(program.login_probe, AmqpProbe) else program.logins:
+        user = traits.settings.get(login.user or "") or login.default_user
+        found = _secret(login, traits, {secret.name: variable})
+        if program.login_probe and user and found and (found.name == secret.name or found.file == secret.file):
+            yield _fill_in(program.login_probe, login, user, traits, variable)
+    if isinstance(program.probe, RedisProbe):
+        # Its password may come in any way, such as by a shell that reads a file: its first login proves it.
+        yield program.probe.model_copy(update={"password_secret": secret.name})
 
 
 def _secret(login: Login, traits: ServiceTraits, variables: Mapping[str, UsedVariable]) -> UsedVariable | None:

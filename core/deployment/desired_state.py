@@ -10,7 +10,7 @@ from models.operations.record import INTERRUPTED
 
 _REFUSED = frozenset({"EnvironmentBusyError", "BadInputError", "EnvironmentFileError", "NotFoundError",
                       "PlanChangedError", "ReleaseError", "GateRefusedError",
-                      "HalfRestoredError", "NeedDownError", "WrongHostError"})  # fmt: skip
+                      "HalfRestoredError", "HalfRotatedError", "NeedDownError", "WrongHostError"})  # fmt: skip
 """Failures that refuse an operation before it touches anything: the answer was no, so nothing new was wanted."""
 
 

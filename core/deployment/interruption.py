@@ -27,6 +27,10 @@ _WORDS = {
     "over half restored data": "it was written down that the data was half restored",
     "data touched": "its data was about to be replaced",
     "data settled": "the data was whole",
+    "prepared": "the new password was made",
+    "told": "the servers took the new password",
+    "written": "the new password was written",
+    "replacing": "the services were about to be replaced",
 }
 """How the steps of the whole operation are said; a step of a service is said as its name."""
 

@@ -175,6 +175,16 @@ ACTIONS: Mapping[str, PageAction] = {
             fields=(_SNAPSHOT,),
         ),
         PageAction(
+            name="rotate",
+            title="Rotate a password of {environment}",
+            button="Rotate",
+            effect="The server whose password the secret is, and all that use it, get a new random one: they are "
+            "stopped, replaced and proven. A rotation that fails is undone.",
+            preview=Preview.SERVICES,
+            flow="rotate-secret",
+            fields=(Field(name="secret", label="Secret", help="Its name in `secrets:`.", is_required=True),),
+        ),
+        PageAction(
             name="pause",
             title="Pause the recovery of {environment}",
             button="Pause",
@@ -275,7 +285,7 @@ def run_parameters(action: PageAction, environment: str, fields: Mapping[str, st
         parameters["plan"] = plan
     if "service" in fields:
         parameters["services"] = [fields["service"]]
-    parameters |= {name: fields[name] for name in ("release", "snapshot", "confirm") if name in fields}
+    parameters |= {name: fields[name] for name in ("release", "snapshot", "secret", "confirm") if name in fields}
     parameters |= {name: True for name in ("now", "with_data") if name in fields}
     if action.name == "restore":
         parameters["confirmed"] = True
@@ -327,6 +337,7 @@ def command_words(action: PageAction, environment: str, fields: Mapping[str, str
         "snapshot": ["snapshot", "create", "--", environment],
         "restore": ["snapshot", "restore", *confirmed, "--", environment, *snapshot],
         "rehearse": ["snapshot", "rehearse", "--", environment, *snapshot],
+        "rotate": ["secret", "rotate", *options, "--", environment, fields.get("secret", "")],
         "rollback": ["rollback", *options, *confirmed, "--", environment, *release],
         "resume": ["unpause", f"--env={environment}", "--", *service],
         "acknowledge": ["acknowledge", f"--note={fields.get('note', '')}", "--", fields.get("alert", "")],

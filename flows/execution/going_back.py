@@ -306,7 +306,7 @@ async def _take_back(change: Change, copies: Mapping[str, str] | None = None) ->
     unknown = set(leftovers.replaced) - {container.service for container in replaced_containers}
     remove = [container for container in leftovers.remove if container.service not in unknown]
     stopped = snapshot.before.stopped
-    await _stop(project, application, [*leftovers.stop, *(leftovers.remove if stopped else remove)])
+    await stop_in_reverse(project, application, [*leftovers.stop, *(leftovers.remove if stopped else remove)])
     await _note(change, leftovers.stop, "stopped")
     await _remove(change, remove, leftovers.networks, stopped=True)
     back = await put_back(change.project, replaced_containers) if replaced_containers else []
@@ -358,7 +358,7 @@ async def _remove(
     change: Change, made: Sequence[ContainerState], networks: Sequence[str], *, stopped: bool = False
 ) -> None:
     if not stopped:
-        await _stop(change.project, change.application, made)
+        await stop_in_reverse(change.project, change.application, made)
     by_service = _group_by_service(made)
     await asyncio.gather(
         *(
@@ -371,7 +371,7 @@ async def _remove(
         await remove_networks(change.project, networks)
 
 
-async def _stop(project: Project, application: Application, containers: Sequence[ContainerState]) -> None:
+async def stop_in_reverse(project: Project, application: Application, containers: Sequence[ContainerState]) -> None:
     """In reverse order of the start, each with its grace period."""
     by_service = _group_by_service([container for container in containers if container.up])
     for wave in stop_waves(application, dependencies_of(project.environment, application)):

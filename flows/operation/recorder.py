@@ -345,6 +345,8 @@ async def _recorder(
 def _kind(operation_type: OperationType) -> str:
     context = FlowRunContext.get()
     flow = context.flow.name if context and context.flow else ""
+    if flow == "rotate-secret":
+        return "rotation"
     return flow if flow in ("update", "rollback", "sync", "drill") else str(operation_type)
 
 

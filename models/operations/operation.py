@@ -78,13 +78,18 @@ class Operation:
             return "update"
         if record.restore or flow == "restore":
             return "restore"
+        if flow == "rotate-secret":
+            return "rotation"
         return "drill" if record.drill is not None or flow == "drill" else str(self.operation_type)
 
     @property
     def again(self) -> str:
         """The command that begins the same operation."""
-        name = {"health_check": "health", "restore": "snapshot restore"}.get(self.kind, self.kind)
-        return " ".join(("roas", name, self.environment, *self.asked_services))
+        name = {"health_check": "health", "restore": "snapshot restore", "rotation": "secret rotate"}.get(
+            self.kind, self.kind
+        )
+        secret = (self.record.rotated,) if self.record.rotated else ()
+        return " ".join(("roas", name, self.environment, *self.asked_services, *secret))
 
     @property
     def asked_services(self) -> tuple[str, ...]:

@@ -201,6 +201,8 @@ class OperationRecord(BaseModel):
     restore: str = ""
     """The snapshot that a restore puts back."""
     drill: DrillRecord | None = None
+    rotated: str = ""
+    """The secret whose value a rotation changes."""
 
     # What was planned and done.
     plan: dict[str, str] = {}

@@ -31,6 +31,7 @@ from models.compose import Plan
 from models.environments import Environment
 from models.failures import RoasError
 from models.records import Release
+from models.rotation import Rotation
 from models.settings import current_settings
 from tasks.runtime.project import Project
 
@@ -102,6 +103,29 @@ def with_kept_values(project: Project, release: Release, document: Document, val
     # What was not set then cannot be taken from Compose, which reads files itself; empty is closest to it.
     unset = dict.fromkeys(variables_in(release.compose).intersection(variables_now(project)), "")
     return with_values(document, {**unset, **values.variables}, files)
+
+
+def renew_kept_values(project: Project, rotation: Rotation) -> None:
+    """Let releases keep the new value in place of one that its server takes no more, so that they can be applied.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    kept_files, name = _kept_files(project.environment), json.dumps(rotation.secret)
+    whole = {rotation.old_text.encode(): rotation.new_text.encode()} if rotation.is_whole else {}
+    pairs = [
+        (f"{name}: {json.dumps(old)}", f"{name}: {json.dumps(new)}") for old, new in [(rotation.old, rotation.new)]
+    ]
+    pairs += [] if rotation.is_whole else [(rotation.old_text, rotation.new_text)]
+    for digest in kept_files.digests():
+        fresh, entries = [], kept_files.read_verified(digest) or ()
+        for entry in entries:
+            data = whole.get(entry.data, entry.data) if entry.data is not None else None
+            for old, new in pairs:
+                data = None if data is None else data.replace(old.encode(), new.encode())
+            fresh.append(replace(entry, data=data))
+        if tuple(fresh) != entries:
+            kept_files.seal(digest, tuple(fresh))
 
 
 def copy_out(kept_files: KeptFiles, digest: str, path: Path) -> Path | None:

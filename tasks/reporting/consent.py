@@ -13,7 +13,7 @@ from models.locks import Lock
 from models.settings import current_settings
 from tasks.runtime.stores import open_stores, stores_exist
 
-ASKED = frozenset({"stop", "restart", "update"})
+ASKED = frozenset({"stop", "restart", "rotate", "update"})
 """What asks for the name."""
 
 _TAKES_DOWN = frozenset({"stop", "restart"})

@@ -9,6 +9,7 @@ from models.failures import HalfRestoredError
 from models.operations import OperationType
 from models.snapshots import DataSnapshot
 from tasks.deployment.operations import operation_of
+from tasks.deployment.rotation import refuse_half_rotated
 from tasks.runtime.retry_policy import retry_read, retry_write
 from tasks.runtime.stores import open_stores
 
@@ -32,11 +33,12 @@ async def being_restored(environment: str) -> DataSnapshot | None:
 
 
 async def refuse_half_restored(environment: Environment, deployment_id: str = "") -> None:
-    """Raise where an operation, other than this one, began to put data of an environment back and did not finish.
+    """Raise where an operation, other than this one, began to put data back, or to rotate a password, and is not over.
 
     Raises:
-        HalfRestoredError: The message names the snapshot, and how to go on.
+        HalfRestoredError: The message names the snapshot or the secret, and how to go on.
     """
+    await refuse_half_rotated(environment.name, deployment_id)
     snapshot = await being_restored(environment.name) if environment.data is not None else None
     if snapshot is None or snapshot.restoring == deployment_id:
         return

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.compose.declared_secrets import concealed_values
 from adapters.compose.variables import missing_secrets, process_environment, secret_values, variables_of
 from models.environments import Environment
 from models.failures import EnvironmentFileError
@@ -129,3 +130,50 @@ def test_variables_that_double_each_other_are_refused(tmp_path: Path, step: str)
     (tmp_path / ".env").write_text("\n".join(lines))
     with pytest.raises(EnvironmentFileError, match="variables filled in"):
         variables_of(environment(tmp_path), {})
+
+
+def test_a_secret_is_the_first_line_that_a_program_prints(tmp_path: Path) -> None:
+    command = ["sh", "-c", f"echo asked >> {tmp_path}/asked; printf 's3cret of pass\\r\\nuser: shop\\n'"]
+    wanted = environment(tmp_path, secrets=[{"name": "TOKEN", "command": command}])
+
+    assert secret_values(wanted) == {"TOKEN": "s3cret of pass"}
+    assert process_environment(wanted, {})["TOKEN"] == "s3cret of pass"
+    assert "s3cret of pass" in concealed_values(wanted)
+    # An agent asks for secrets each few seconds.
+    assert (tmp_path / "asked").read_text() == "asked\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        (["/nonexistent/pass"], "command /nonexistent/pass cannot be run: No such file or directory"),
+        (["sh", "-c", "exit 0"], "command sh printed nothing"),
+        (["sh", "-c", "printf '\\377'"], "command sh printed no UTF-8 text"),
+        (["sh", "-c", "printf 'a\\0b'"], "what command sh printed holds a NUL character"),
+        (["sh", "-c", "echo 'no such entry' >&2; exit 3"], "command sh ended with exit code 3: no such entry"),
+    ],
+)
+def test_a_program_that_gives_no_secret_is_named_with_its_reason(tmp_path: Path, command: list[str], why: str) -> None:
+    wanted = environment(tmp_path, secrets=[{"name": "TOKEN", "command": command}])
+
+    assert secret_values(wanted) == {}
+    assert missing_secrets(wanted) == {"TOKEN": why}
+
+
+def test_what_a_failing_program_says_names_no_secret(tmp_path: Path) -> None:
+    command = ["sh", "-c", "echo correct-horse-battery; echo refused correct-horse-battery >&2; exit 1"]
+    wanted = environment(tmp_path, secrets=[{"name": "TOKEN", "command": command}])
+
+    assert "correct-horse" not in missing_secrets(wanted)["TOKEN"]
+
+
+def test_the_program_gets_no_password_of_the_control_plane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "admin:password")
+    command = ["sh", "-c", "echo ${PREFECT_API_AUTH_STRING-none}"]
+
+    assert secret_values(environment(tmp_path, secrets=[{"name": "TOKEN", "command": command}])) == {"TOKEN": "none"}
+
+
+def test_a_secret_has_one_source(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="TOKEN has a file and a command: give one of them"):
+        environment(tmp_path, secrets=[{"name": "TOKEN", "file": tmp_path / "token", "command": ["pass"]}])

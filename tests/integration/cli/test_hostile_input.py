@@ -160,7 +160,7 @@ WHOLE: dict[str, Any] = {
     "env_files": ["file"],
     "profiles": ["one"],
     "variables": ["NEEDED"],
-    "secrets": [{"name": "PASSWORD", "file": "file"}],
+    "secrets": [{"name": "PASSWORD", "file": "file"}, {"name": "PRINTED", "command": ["echo", "x"]}],
     "services": {
         "web": {
             "probe": {
