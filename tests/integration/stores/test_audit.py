@@ -130,7 +130,7 @@ ATTACKS = {
     "a pause removed": (
         "errors",
         "DELETE FROM recovery_controls",
-        ["errors: pause of prod/: the row was removed (entry 4)"],
+        ["errors: pause or lock of prod/: the row was removed (entry 4)"],
     ),
 }
 

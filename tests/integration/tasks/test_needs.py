@@ -22,7 +22,6 @@ from tasks.reporting.needs import recorded_need, recorded_needs
 from tasks.runtime.stores import open_stores
 from tests.integration.stores.values import operation
 
-NOW = datetime.now(UTC)
 DB = ServiceVerdict(service="db", health=ServiceHealth.HEALTHY, reason="its check passes")
 
 
@@ -40,16 +39,22 @@ def declare(folder: Path, name: str, *needs: str, more: str = "") -> None:
 
 
 def judge(stores: Stores, ago: timedelta, *services: ServiceVerdict) -> None:
-    report = HealthReport(environment="data", overall=Health.HEALTHY, checked_at=NOW - ago, services=services)
+    report = HealthReport(
+        environment="data", overall=Health.HEALTHY, checked_at=datetime.now(UTC) - ago, services=services
+    )
     stores.health.record(report)
 
 
 def begun(stores: Stores, name: str = "data", kind: OperationType = OperationType.START) -> None:
     made = operation(
-        f"{name}-{kind}", environment=name, operation_type=kind, status=OperationStatus.RUNNING, started_at=NOW
+        f"{name}-{kind}",
+        environment=name,
+        operation_type=kind,
+        status=OperationStatus.RUNNING,
+        started_at=datetime.now(UTC),
     )
     stores.operations.begin(made)
-    stores.operations.finish(made.deployment_id, OperationStatus.SUCCESS, NOW, OperationRecord())
+    stores.operations.finish(made.deployment_id, OperationStatus.SUCCESS, datetime.now(UTC), OperationRecord())
 
 
 def test_a_need_elsewhere_is_judged_by_its_record() -> None:
