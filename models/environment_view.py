@@ -8,14 +8,12 @@ from datetime import datetime
 
 from models.drills import DrillRecord
 from models.health import RecordedScore
-from models.locks import Lock
 from models.metrics import Baseline, Dependency, Metric, Prediction
 from models.needs import NeedState
 from models.operations import OperationStep, StateChange
 from models.overview import EnvironmentSummary, HealthVerdict, VerdictLevel
 from models.pages import Plot
 from models.records import EnvironmentStatus, Release, ReleaseDetails
-from models.recovery import Pause
 from models.scheduled_runs import ScheduleView
 from models.snapshots import DataSnapshot
 
@@ -91,10 +89,8 @@ class EnvironmentView:
     releases: tuple[ReleaseDetails, ...] = ()
     snapshots: tuple[DataSnapshot, ...] = ()
     predictions: tuple[Prediction, ...] = ()
-    pauses: tuple[Pause, ...] = ()
     schedules: tuple[ScheduleView, ...] = ()
     drill: DrillRecord | None = None
     drift_checked_at: datetime | None = None
-    lock: Lock | None = None
     needs: tuple[NeedState, ...] = ()
     needed_by: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.errors import Impact, Pattern, RecordedError
 from models.health import HealthReport, RecordedScore
+from models.locks import Lock
 from models.metrics import Alert, Baseline, Dependency, DependencyStatus, Prediction
 from models.operations import LeaseResult, Operation, OperationStatus, OperationStep, StateChange
 from models.recovery import Pause, RecoveryExecution, Ticket
@@ -171,6 +172,10 @@ class EnvironmentStatus:
     """Which other environments that it needs are down, as a sentence; empty where none is."""
     mounted_copies: str = ""
     """Which services run with a release's copies of files, as a sentence; empty where none does."""
+    lock: Lock | None = None
+    """Why its name has to be typed to stop, restart or update it."""
+    pauses: tuple[Pause, ...] = ()
+    """Where automatic recovery is off: in it, in one of its services, or everywhere."""
 
     @property
     def seen_at(self) -> datetime | None:

@@ -206,3 +206,9 @@ class Pause:
     by: str
     paused_at: datetime
     actor: Actor = SYSTEM
+
+    @property
+    def words(self) -> str:
+        """What is off, until when and why."""
+        until = f" until {self.until:%Y-%m-%d %H:%M} UTC" if self.until is not None else ""
+        return f"automatic recovery of {self.service or 'every service'} is off{until}: {self.reason}"

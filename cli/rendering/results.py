@@ -150,6 +150,10 @@ def show_status(environments: Sequence[EnvironmentStatus]) -> None:
         say(f"  last operation  {last.kind} {colour_state(last.status)} {ago(last.started_at)}")
         collected = ago(status.last_collection) if status.last_collection else "never"
         say(f"  last collection {collected}")
+        if status.lock:
+            say(f"  {escape(status.lock.words)}: its name has to be typed to stop, restart or update it")
+        for pause in status.pauses:
+            say(f"  [yellow]{escape(pause.words)} ({escape(pause.by)})[/yellow]")
         if status.needs_down and status.stopped_at is None:
             say(f"  [yellow]{escape(status.needs_down)}[/yellow]")
         if status.mounted_copies:

@@ -83,10 +83,7 @@ def _notices(view: LiveView, width: int) -> Iterator[Text]:
     elif view.collected_at is not None:
         yield _cut(Text(f"  collected {length(view.at - view.collected_at)} ago", style="dim"), width)
     for pause in view.pauses:
-        until = f" until {pause.until:%m-%d %H:%M} UTC" if pause.until is not None else ""
-        which = pause.service or "every service"
-        text = f"  automatic recovery of {which} is off{until}: {_one_line(pause.reason)}"
-        yield _cut(Text(text, style="yellow"), width)
+        yield _cut(Text(f"  {_one_line(pause.words)}", style="yellow"), width)
     if view.tickets:
         plural = "tickets wait" if view.tickets > 1 else "ticket waits"
         text = f"  {view.tickets} {plural} for an answer: roas tickets {printable(view.environment)}"

@@ -8,6 +8,8 @@ cd "$ROOT" || exit 1
 [ -x "$VENV/bin/ruff" ] || die "the tools of the checks are not installed" "Run 'make tools' first."
 have shellcheck || die "shellcheck is not installed" "Run 'make test' once, or install the package shellcheck."
 failed=()
+# For all checkouts: mypy compares contents, so that a new one does not wait for what another one has checked.
+export MYPY_CACHE_DIR="${MYPY_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/roas/mypy}"
 
 check() {
     local name="$1" output

@@ -20,7 +20,6 @@ from models.operations import Operation, OperationStep, OperationType
 from models.overview import EnvironmentRecords, HealthVerdict, VerdictLevel
 from models.records import EnvironmentStatus, Release
 from models.settings import current_settings
-from tasks.reporting.consent import find_lock
 from tasks.reporting.days import drills_since
 from tasks.reporting.needs import recorded_needs
 from tasks.reporting.read import read_releases, read_status
@@ -79,9 +78,7 @@ def read_environment_view(environment: str) -> EnvironmentView:
                 key=lambda prediction: prediction.expected,
             )[:_PREDICTIONS]
         ),
-        pauses=tuple(pause for pause in stores.pauses.active(now) if pause.environment in (None, environment)),
         schedules=tuple(read_schedules([declared], now)) if declared is not None else (),
-        lock=find_lock(environment),
         needs=recorded_needs(environment),
         needed_by=tuple(dependants_of_environment(environment, declared_needs(current_settings()))),
         drill=next(iter(drills_since(environment, now - _HISTORY_OF)), None),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from adapters.config.needs import declared_needs
@@ -25,6 +25,7 @@ from models.records import (
 )
 from models.settings import current_settings
 from tasks.monitoring.watch_lock import watcher_of
+from tasks.reporting.consent import find_lock
 from tasks.reporting.needs import recorded_need
 from tasks.runtime.stores import open_stores, stores_exist
 
@@ -323,6 +324,7 @@ def read_status(environment: str | None) -> list[EnvironmentStatus]:
         latest.setdefault(operation.environment, operation)
     beats, needs = stores.heartbeats.all(), declared_needs(current_settings())
     recorded = {name: stores.operations.latest_recorded(name) for name in latest}
+    paused = stores.pauses.active(datetime.now(UTC))
     return [
         EnvironmentStatus(
             environment=name,
@@ -339,6 +341,8 @@ def read_status(environment: str | None) -> list[EnvironmentStatus]:
             stopped_at=time_of_stop(recorded[name]),
             needs_down=down_words(map(recorded_need, needs.get(name, ()))),
             mounted_copies=_mounted_copies(recorded[name]),
+            lock=find_lock(name),
+            pauses=tuple(pause for pause in paused if pause.environment in (None, name)),
         )
         for name, operation in sorted(latest.items())
     ]
