@@ -277,17 +277,21 @@ class _Tail:
     """Reads a stream in a thread, and keeps the last of it."""
 
     def __init__(self, source: IO[bytes] | None, most: int) -> None:
-        self._kept, self._source, self._most = bytearray(), source, most
+        # A descriptor of its own: what the program's owner closes may be another program's before the next read.
+        self._source = None if source is None else os.dup(source.fileno())
+        self._kept, self._most = bytearray(), most
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
         if self._source is None:
             return
-        with suppress(ValueError, OSError):
-            while chunk := os.read(self._source.fileno(), 65_536):
+        try:
+            while chunk := os.read(self._source, 65_536):
                 self._kept += chunk
                 del self._kept[: -self._most]
+        finally:
+            os.close(self._source)
 
     def has(self, words: bytes) -> bool:
         """Whether these were among the last of it, so far."""
