@@ -142,7 +142,7 @@ def prefect_api(settings: Settings) -> Iterator[timedelta]:
         return
     if is_switched_on():
         stamp = stamp_of(_environment_of_a_command(credentials, 0))
-        with shared_server(credentials.home, stamp, partial(leave_server, credentials)) as port:
+        with shared_server(credentials.home, stamp, partial(_leave_server, credentials)) as port:
             if port is not None:
                 os.environ |= client_environment(credentials, f"http://127.0.0.1:{port}/api")
                 yield START_WITHIN
@@ -367,12 +367,8 @@ def _environment_of_a_command(credentials: ServerCredentials, port: int) -> dict
     return server_environment(credentials, port) | less
 
 
-def leave_server(credentials: ServerCredentials, port: int) -> tuple[int, int]:
-    """Start a server that outlives this process, and ends when no command uses it any more; its port and process.
-
-    Raises:
-        OSError: It cannot be started.
-    """
+def _leave_server(credentials: ServerCredentials, port: int) -> tuple[int, int]:
+    """Start a server that outlives this process, and ends when no command uses it any more; its port and process."""
     with listening_socket(port) as listening, _private_log(credentials.home / "server.log") as log:
         port = listening.getsockname()[1]
         module = ["-P", "-m", "flows.server.server_process", "3", str(credentials.home), str(IDLE_SECONDS)]

@@ -1,4 +1,4 @@
-"""Prefect servers of the tests' own, as `roas` runs them, password and all: one for all workers, or one of a test."""
+"""One Prefect server of the tests' own, for all that runs flows: as `roas` runs it, password and all."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import fcntl
 import os
 import shutil
 import sqlite3
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,6 @@ import httpx
 import pytest
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
-from adapters.server.credentials import ServerCredentials, server_credentials
-from tests.support.warm import session_folder
-
 TIMEOUT_SECONDS = 300
 
 
@@ -29,16 +24,14 @@ _CACHE = Path(__file__).parents[2] / ".pytest_cache"
 
 
 def copy_database(home: Path) -> None:
-    """Give a folder that has none a database whose tables are made: making them is most of a server's start."""
+    """Give a server that starts in this folder a database whose tables are made: making them is most of its start."""
     _CACHE.mkdir(exist_ok=True)
     template = _CACHE / f"prefect-{version('prefect')}"
     with (_CACHE / "prefect.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not template.exists():
             _make_database(template)
-        # Another worker may have begun a server there.
-        if not (home / "prefect.db").exists():
-            shutil.copytree(template, home, dirs_exist_ok=True)
+    shutil.copytree(template, home, dirs_exist_ok=True)
 
 
 def _make_database(template: Path) -> None:
@@ -60,52 +53,24 @@ def own_server(home: Path, *, with_ui: bool = False, new_database: bool = False)
     Its database is a copy of one that is made once, unless the folder has one or the server shall make it.
     """
     # Prefect takes seconds to import, which tests without flows need not wait for.
-    from flows.server.embedded import api_server, listening_socket
-
-    if not new_database:
-        copy_database(home)
-    credentials = server_credentials(home)
-    with (
-        listening_socket(0) as listening,
-        api_server(credentials, listening, with_ui=with_ui) as server,
-        _used(credentials, server.url, server.process),
-    ):
-        yield server.url
-
-
-@contextmanager
-def _server_of_the_session() -> Iterator[None]:
-    """Use the server of all workers: the first one that needs it leaves it, and it ends with the session.
-
-    A server takes seconds of the processor to start, and goes on taking some while it has nothing to do.
-    """
-    from flows.server.embedded import leave_server
-    from flows.server.shared_server import shared_server
-
-    home = session_folder() / "prefect"
-    copy_database(home)
-    credentials = server_credentials(home)
-    with (
-        shared_server(home, "of the session", partial(leave_server, credentials)) as port,
-        _used(credentials, f"http://127.0.0.1:{port}/api"),
-    ):
-        yield
-
-
-@contextmanager
-def _used(credentials: ServerCredentials, url: str, process: subprocess.Popen[bytes] | None = None) -> Iterator[None]:
-    """Let this process, and those that it starts, record their flows by a server."""
     from prefect.logging.handlers import APILogWorker
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-    from flows.server.embedded import client_environment, wait_for_api
+    from adapters.server.credentials import server_credentials
+    from flows.server.embedded import api_server, client_environment, listening_socket, wait_for_api
 
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in client_environment(credentials, url).items():
-            patch.setenv(name, value)
-        wait_for_api(server=process)
-        with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: credentials.auth_string}):
-            yield
+    if not (new_database or (home / "prefect.db").exists()):
+        copy_database(home)
+    credentials = server_credentials(home)
+    with listening_socket(0) as listening, api_server(credentials, listening, with_ui=with_ui) as server:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in client_environment(credentials, server.url).items():
+                patch.setenv(name, value)
+            wait_for_api(server=server.process)
+        with temporary_settings(
+            {PREFECT_API_URL: server.url, PREFECT_API_AUTH_STRING: credentials.auth_string},
+        ):
+            yield server.url
             APILogWorker.drain_all(timeout=5)
 
 
@@ -146,7 +111,7 @@ def ask(url: str, auth_string: str, path: str, question: dict[str, Any] | None =
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
-    """A server that every flow run of the session is recorded by, also those of other workers at the same time."""
-    with _server_of_the_session():
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A server that every flow run of the session is recorded by."""
+    with own_server(tmp_path_factory.mktemp("prefect") / "home"):
         yield

@@ -1,4 +1,4 @@
-"""What all workers of a session use: the warm process of commands, as users have it, and the Prefect server of flows.
+"""The warm process that commands of the tests use, as those of a user do: one for the session and all its workers.
 
 Only commands with the variables of `warm_commands` use it; the others run in processes of their own (ROAS_WARM=0).
 """
@@ -18,17 +18,17 @@ _ENDS_WITHIN_SECONDS = 300
 
 
 def begin_session() -> None:
-    """Make the folder of what the session's workers share; those that start later take it over."""
+    """Make the folder of the session's warm process; workers that start later take it over."""
     # Not pytest's folder: a socket's path may be 107 characters at most.
     os.environ[_FOLDER] = tempfile.mkdtemp(prefix="roas-warm-")
 
 
 def end_session() -> None:
-    """End the processes that commands and workers of the session have left for the next ones."""
+    """End the warm processes that commands of the session have left."""
     folder = os.environ.pop(_FOLDER)
     deadline = time.monotonic() + _ENDS_WITHIN_SECONDS
     while left := _processes(folder):
-        assert time.monotonic() < deadline, f"a process that the tests share did not end: {left}"
+        assert time.monotonic() < deadline, f"a warm process did not end: {left}"
         for process in left:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGTERM)
@@ -36,17 +36,12 @@ def end_session() -> None:
     shutil.rmtree(folder)
 
 
-def session_folder() -> Path:
-    """Where what the workers of the session share has its files."""
-    return Path(os.environ[_FOLDER])
-
-
 def _processes(folder: str) -> list[int]:
-    """The processes that name a place in this folder, whether they listen already or not."""
+    """The processes that name a socket of this folder, whether they listen already or not."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if f"{folder}/".encode() in (entry / "cmdline").read_bytes():
+            if f"{folder}/roas/".encode() in (entry / "cmdline").read_bytes():
                 found.append(int(entry.name))
     return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
@@ -14,7 +13,6 @@ from prefect.states import Completed, Failed, State
 
 from models.storage import LifecycleStep
 from tasks.storage.retention import clear_away
-from tests.support.prefect_server import own_server
 
 pytestmark = pytest.mark.flow
 
@@ -32,13 +30,9 @@ async def cleared(dry_run: bool) -> LifecycleStep:
 
 
 @pytest.fixture(autouse=True)
-def _own_stores_and_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Runs that ended seconds ago leave, also those that another test looks for."""
+def _own_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROAS_DATA_DIR", str(tmp_path))
-    with own_server(tmp_path / "prefect"):
-        # The server itself would refuse to forget so soon.
-        monkeypatch.setenv("ROAS_KEEP_RUNS_DAYS", str(SHORT_SECONDS / 86400))
-        yield
+    monkeypatch.setenv("ROAS_KEEP_RUNS_DAYS", str(SHORT_SECONDS / 86400))
 
 
 async def ended(state: State[None]) -> UUID:
@@ -57,7 +51,7 @@ async def is_there(run: UUID) -> bool:
     return True
 
 
-async def test_runs_that_went_well_long_ago_leave_and_failed_and_new_ones_stay() -> None:
+async def test_runs_that_went_well_long_ago_leave_and_failed_and_new_ones_stay(prefect_server: None) -> None:
     old, failed = await ended(Completed()), await ended(Failed())
     time.sleep(SHORT_SECONDS)
 
