@@ -24,7 +24,9 @@ def forget_kept_images(folder: Path) -> None:
     with suppress(docker.errors.DockerException), closing(docker.from_env()) as engine:
         names = [name for image in engine.images.list(RELEASE_IMAGES) for name in image.tags if name.startswith(own)]
         for name in names:
-            engine.images.remove(name, noprune=True)
+            # One that is in use keeps its name, and the others do not.
+            with suppress(docker.errors.APIError):
+                engine.images.remove(name, noprune=True)
 
 
 def _data_folders(folder: Path) -> Iterator[Path]:
