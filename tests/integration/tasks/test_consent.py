@@ -57,7 +57,7 @@ def test_a_lock_is_recorded_as_no_pause_and_ends_once(stores: Stores) -> None:
     assert lock.words.startswith("locked by ")
     assert lock.words.endswith(" UTC: sale")
     assert list(stores.pauses.active(NOW)) == []
-    assert read_environment_view("shop").lock == lock
+    assert read_environment_view("shop").status.lock == lock
     assert {verb: bool(why_consent("shop", verb)) for verb in ("stop", "restart", "update", "start")} == {
         "stop": True,
         "restart": True,
