@@ -27,6 +27,9 @@ LAST_BEFORE_RELEASE = {"deployment_logs": "0005", "monitoring": "0006", "errors"
 
 _SQUASHED_INTO = "r0001"
 
+END_OF_STATEMENT = ";\n\n"
+"""Between the statements of a script for a new store; a trigger has semicolons within."""
+
 _REVISION = re.compile(r"r?[0-9]{4}")
 
 _one_at_a_time = threading.Lock()
@@ -95,6 +98,24 @@ def upgrade(connection: sa.Connection, store: str, *, may_change: bool = True) -
     elif at is not None and _was_squashed(at, store):
         connection.execute(sa.text("DELETE FROM alembic_version"))
     log.info("store %s: %s", store, "making its tables" if at is None else f"upgrading from {at} to {head}")
+    if connection.dialect.name == "sqlite" and not sa.inspect(connection).get_table_names():
+        make_new(connection, store)
+    else:
+        migrate(connection, store)
+
+
+def make_new(connection: sa.Connection, store: str) -> None:
+    """Make the tables of an empty SQLite store as all migrations leave them: by one script, without their library."""
+    from adapters.stores.audit import AUDITED, begin_log
+
+    for statement in (FOLDER / f"{store}.sql").read_text().split(END_OF_STATEMENT):
+        connection.exec_driver_sql(statement)
+    if store in AUDITED:
+        begin_log(connection, store)
+
+
+def migrate(connection: sa.Connection, store: str) -> None:
+    """Run the migrations that a store has not had."""
     from alembic import command
     from alembic.config import Config
 
