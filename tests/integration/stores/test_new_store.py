@@ -57,6 +57,6 @@ def script_of(connection: sa.Connection) -> list[str]:
     ]
     for table in _FILLED:
         if table in tables(connection):
-            for row in connection.exec_driver_sql(f"SELECT * FROM {table}").all():
-                script.append(f"INSERT INTO {table} VALUES ({', '.join(map(repr, row))})")
+            rows = connection.exec_driver_sql(f"SELECT * FROM {table}").all()
+            script += [f"INSERT INTO {table} VALUES ({', '.join(map(repr, row))})" for row in rows]
     return script
