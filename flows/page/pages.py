@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from flows.page.documents import postmortem, report
+from flows.page.documents import postmortem, report, sizes
 from flows.page.environment import environment
 from flows.page.failures import failure, ticket, tickets
 from flows.page.follow import follow
@@ -55,6 +55,7 @@ def reading_routes() -> list[BaseRoute]:
         "/environments/{environment}/releases": releases,
         "/environments/{environment}/snapshots": snapshots,
         "/environments/{environment}/logs": logs,
+        "/environments/{environment}/sizes": sizes,
         "/environments/{environment}/report": report,
         "/postmortems/{failure}": postmortem,
         "/fleet": hosts,

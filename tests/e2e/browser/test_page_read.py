@@ -109,7 +109,7 @@ def _paths() -> tuple[str, ...]:
             shop,
             *(
                 f"{shop}/{part}"
-                for part in ("operations", "releases", "snapshots", "logs", "logs?follow", "report?days=365")
+                for part in ("operations", "releases", "snapshots", "logs", "logs?follow", "sizes", "report?days=365")
             ),
         ),
         *(f"/operations/{operation.deployment_id}" for operation in stores.operations.history(limit=3)),

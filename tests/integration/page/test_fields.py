@@ -64,7 +64,7 @@ def test_every_field_of_every_page_has_its_sentence(recorded: Path) -> None:
     assert {"Verdict", "Up", "Backlog", "Rehearsal", "Took", "Severity", "Affects", "Lines of each"} <= fields.keys()
 
 
-PARTS = ("operations", "releases", "snapshots", "logs")
+PARTS = ("operations", "releases", "snapshots", "logs", "sizes")
 
 
 @pytest.mark.parametrize("action", [action for action in ACTIONS.values() if action.fields], ids=lambda one: one.name)

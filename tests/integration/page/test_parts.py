@@ -177,12 +177,21 @@ def test_a_post_mortem_is_the_commands(text: ReadPage) -> None:
     assert [words for words in expected if words not in page] == []
 
 
-@pytest.mark.parametrize("part", ["", "/operations", "/releases", "/snapshots", "/logs", "/report"])
+@pytest.mark.parametrize("part", ["", "/operations", "/releases", "/snapshots", "/logs", "/sizes", "/report"])
 @pytest.mark.parametrize("name", ["other", "%2e%2e%2fshop", "<script>"])
 def test_an_environment_that_was_never_operated_has_no_page(recorded: Path, part: str, name: str) -> None:
     page = page_client().get(f"{BASE}/environments/{name}{part}")
 
     assert page.status_code == 404
+
+
+def test_sizes_of_files_that_another_host_has_are_asked_for_there(recorded: Path) -> None:
+    (recorded / "shop.yaml").unlink()
+
+    page = page_client().get(f"{BASE}{SHOP}/sizes")
+
+    assert page.status_code == 404
+    assert "on its host: <code>roas size shop</code>" in page.text
 
 
 def test_nothing_acts_for_who_may_only_read(recorded: Path) -> None:
@@ -219,7 +228,14 @@ def test_headings_are_in_order_and_tables_have_captions(text: ReadPage) -> None:
     error = open_stores().errors.latest()[0].error_id
     operation = open_stores().operations.history()[0].deployment_id
     ticket = open_stores().tickets.find()[0].ticket_id
-    paths = ["/", "/operations", "/tickets?all", "/fleet", SHOP, f"{SHOP}/releases", f"{SHOP}/report"]
+    paths = [
+        "/",
+        "/operations",
+        "/tickets?all",
+        "/fleet",
+        SHOP,
+        *(f"{SHOP}/{part}" for part in ("releases", "sizes", "report")),
+    ]
     paths += [f"/operations/{operation}", f"/failures/{error}", f"/tickets/{ticket}", f"/postmortems/{error}"]
 
     for path in paths:

@@ -109,6 +109,16 @@ def test_tickets_are_the_tickets(documents: Documents, pages: Pages) -> None:
             assert ", ".join(ticket["affected_services"]) in article
 
 
+def test_sizes_are_the_sizes(documents: Documents, pages: Pages) -> None:
+    proposals = documents("size", "shop")["proposals"]
+    rows = pages("/environments/shop/sizes").tables["Memory and processors of services"]
+
+    assert [row["Service"] for row in rows] == [proposal["service"] for proposal in proposals]
+    for row, proposal in zip(rows, proposals, strict=True):
+        assert row["Used"].startswith(f"measured in {proposal['hours']} hours")
+        assert row["Proposed"].endswith(proposal["because"])
+
+
 def test_releases_are_the_releases(documents: Documents, pages: Pages) -> None:
     documented = documents("releases", "shop")
     rows = pages("/environments/shop/releases").tables["Releases, newest first"]
