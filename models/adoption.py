@@ -196,8 +196,8 @@ class UsedVariable:
 class AdoptionFacts:
     """An application as Compose reads it, with what the adoption needs beyond that.
 
-    `left_out` are services whose profiles are not switched on, so Compose leaves them out. `needs` are networks of other
-    environments that it joins: the environment of each.
+    `left_out` are services whose profiles are not switched on, so Compose leaves them out. `needs` are the environments
+    whose networks it joins, by network.
     """
 
     application: Application

@@ -40,8 +40,8 @@ class Drills(Strict):
 class FaultPlaces(BaseModel):
     """What a container offers to faults: `path` is a tmpfs with a size, `networks` are its own project's.
 
-    `limit` is the engine's field of its processor time, with its usual and its slow value. `database` of PostgreSQL can be
-    closed and opened by `user` from another database.
+    `limit` is the engine's field of its processor time, with its usual and its slow value. `database` of PostgreSQL
+    can be closed and opened by `user` from another database.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -29,7 +29,7 @@ from models.failures import ComposeError
 
 _UPDATES: dict[str, tuple[Any, str]] = {
     "parallelism": (1, "containers are replaced one after the other"),
-    "delay": ("0s", "the next one follows once one is proven, for which stabilisation_seconds says how long it stays so"),
+    "delay": ("0s", "the next container follows once one is proven"),
     "failure_action": ("rollback", "an update that fails goes back"),
     "monitor": ("0s", "stabilisation_seconds of the environment says how long a container has to stay healthy"),
     "max_failure_ratio": (0, "the first failure ends an update"),

@@ -64,19 +64,20 @@ class UpdateFigures:
         for release in stores.releases.list_failed():
             failed.setdefault(release.environment, set()).update(release.digests.values())
         held_back = (((name,), len(failed.get(name, ()))) for name in names)
-        others = {
-            kind: [((name, end), (counts.get((name, f"{kind} {end}")) or Count()).rows) for name, end in product(names, _ENDS)]
+        drills, rotations = (
+            [
+                (labels, (counts.get((labels[0], f"{kind} {labels[1]}")) or Count()).rows)
+                for labels in product(names, _ENDS)
+            ]
             for kind in ("drill", "rotation")
-        }
+        )
         refused = (((name,), (counts.get((name, _REFUSED)) or Count()).rows) for name in names)
         return [
             families.counter("roas_updates", "Updates that ended.", *_LABELS, samples=ended),
             families.counter(
-                "roas_drills", "Drills that ended; success: it met all objectives.", *_LABELS, samples=others["drill"]
+                "roas_drills", "Drills that ended; success: it met all objectives.", *_LABELS, samples=drills
             ),
-            families.counter(
-                "roas_rotations", "Rotations of passwords that ended.", *_LABELS, samples=others["rotation"]
-            ),
+            families.counter("roas_rotations", "Rotations of passwords that ended.", *_LABELS, samples=rotations),
             families.counter(
                 "roas_gate_refusals", "Updates that the environment's gate refused.", "environment", samples=refused
             ),

@@ -44,7 +44,7 @@ def requester(asked_by: str | None) -> tuple[str, Actor]:
 async def require_consent(
     environment: str, verb: str, confirm: str, asked_by: str | None, services: Collection[str] = ()
 ) -> None:
-    """Refuse what a person asks for without the environment's name where it has to be given; no clock and no push is asked.
+    """Refuse what a person, and no clock or push, asks for without the environment's name where it has to be given.
 
     Raises:
         BadInputError: It was not given; nothing was touched.

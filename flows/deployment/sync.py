@@ -24,7 +24,7 @@ from core.deployment.source import (
 )
 from core.deployment.update_policy import outside_of_windows
 from flows.common import parameters
-from flows.common.requester import require_consent, requester
+from flows.common.requester import requester, require_consent
 from flows.deployment.update import UPDATE, WARN_OF_DATA, may_hold_back, tried_release
 from flows.execution.going_back import CHECK_BACK, CONTAINERS_BACK, NAMES_BACK, SETTLE_BACK, TURN_BACK
 from flows.operation.recorder import OperationRequest, record_operation

@@ -40,9 +40,7 @@ _PSQL = (
     *("psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--no-password", "--set=ON_ERROR_STOP=1"),
     "--host=127.0.0.1",
 )
-_MAY_CLOSE = (
-    "SELECT 1 FROM pg_database WHERE datname = :'name' AND datallowconn AND pg_has_role(datdba, 'MEMBER');\n"
-)
+_MAY_CLOSE = "SELECT 1 FROM pg_database WHERE datname = :'name' AND datallowconn AND pg_has_role(datdba, 'MEMBER');\n"
 _SET_LOGINS = (
     "SELECT format('ALTER DATABASE %I ALLOW_CONNECTIONS {allowed}', datname) FROM pg_database "
     "WHERE datname = :'name' AND datallowconn <> {allowed} \\gexec\n"

@@ -195,7 +195,8 @@ def log_in(place: Place, database: str = "shop") -> str:
 
 @pytest.mark.campaign(seconds=90)
 async def test_a_refused_login_is_detected_and_undone_also_where_the_drill_was_killed_and_the_server_restarted(
-    place: Place, image: None  # noqa: F811
+    place: Place,
+    image: None,  # noqa: F811
 ) -> None:
     declare_postgresql(place, detect_seconds=60, repair_seconds=60)
     await startup("test")

@@ -185,11 +185,17 @@ def test_a_channel_is_not_written_into_a_compose_file(tmp_path: Path) -> None:
 
 
 def test_documents_of_one_file_count_like_files_in_any_of_them(tmp_path: Path) -> None:
-    file = written(tmp_path, f"{SHOP}---\nx-roas: {{start_timeout_seconds: 30}}\nservices: {{db: {{labels: {{roas.order: web}}}}}}\n")
+    file = written(
+        tmp_path,
+        f"{SHOP}---\nx-roas: {{start_timeout_seconds: 30}}\nservices: {{db: {{labels: {{roas.order: web}}}}}}\n",
+    )
     environment = read_environment(file)
     assert environment.start_timeout_seconds == 30
     assert [one.service for one in environment.services["db"].dependencies] == ["web"]
-    assert environment.services["web"].stabilisation_seconds == read_environment(written(tmp_path / "one")).services["web"].stabilisation_seconds
+    assert (
+        environment.services["web"].stabilisation_seconds
+        == read_environment(written(tmp_path / "one")).services["web"].stabilisation_seconds
+    )
 
     only = written(tmp_path, "name: shop\nservices: {web: {image: a}}\n---\nx-roas: {start_timeout_seconds: 30}\n")
     assert read_environment(only).start_timeout_seconds == 30

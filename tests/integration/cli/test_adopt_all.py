@@ -23,7 +23,7 @@ class ListingEngine(BaseHTTPRequestHandler):
     labels: list[dict[str, str]]
     networks: list[dict[str, object]]
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that the base class calls
+    def do_GET(self) -> None:
         path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
         asked = json.loads(query.get("filters", ["{}"])[0]).get("label", [])
         answer: object = {"message": "there is none"}
@@ -59,8 +59,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             file.parent.mkdir()
             file.write_text("services: {db: {image: acme/db, restart: always}}\n")
         handler.labels.append(labels_of(project, file))
-    joins = "services: {web: {image: acme/web, restart: always, networks: [data]}}\nnetworks: {data: {external: true, name: data_net}}\n"
-    (tmp_path / "shop/compose.yaml").write_text(joins)
+    (tmp_path / "shop/compose.yaml").write_text(
+        "services: {web: {image: acme/web, restart: always, networks: [data]}}\n"
+        "networks: {data: {external: true, name: data_net}}\n"
+    )
     handler.labels.append(labels_of("scratch", tmp_path / "none.yaml") | {"com.docker.compose.oneoff": "True"})
     handler.networks.append({"Name": "data_net", "Labels": {"com.docker.compose.project": "data"}})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -93,11 +95,12 @@ def test_every_project_that_runs_is_adopted_once_and_one_that_cannot_be_is_named
     asked = run("--all")
     assert isinstance(asked.exception, BadInputError), "nobody is there to be asked"
     assert list((folder / "environments").iterdir()) == []
+    refused = str(run("gone").exception)
+    assert refused.startswith(f"The Compose files of project gone are gone: {folder}/gone/compose.yaml.")
     places = {name: folder / "environments" / f"{name}.yaml" for name in ("data", "shop")}
     assert asked.output.splitlines() == [
         f"data: {places['data']} would be written",
-        f"gone: cannot be adopted: The Compose files of project gone are gone: {folder}/gone/compose.yaml. "
-        f"Put them back there, or name them: roas init -f FILE -p gone.",
+        f"gone: cannot be adopted: {refused}",
         f"shop: {places['shop']} would be written",
     ]
 

@@ -49,9 +49,7 @@ def test_who_is_needed_by_what_runs_is_asked_about_and_only_for_what_takes_it_do
 
 def test_a_lock_is_recorded_as_no_pause_and_ends_once(stores: Stores) -> None:
     locked = run("lock", "shop", "--reason", "sale")
-    assert locked.output == (
-        "shop is locked: to stop, restart, update or roll it back, its name has to be typed. `roas unlock shop` ends that\n"
-    )
+    assert locked.output == "shop is locked: who changes it has to type its name. `roas unlock shop` ends that\n"
     lock = find_lock("shop")
     assert lock is not None
     assert lock.words.startswith("locked by ")
