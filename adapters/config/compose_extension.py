@@ -74,7 +74,7 @@ def _said_in(path: Path) -> Iterator[Said]:
         yield from _said_in_document(path, node, document)
 
 
-def _said_in_document(path: Path, node: yaml.Node, document: Any) -> Iterator[Said]:
+def _said_in_document(path: Path, node: yaml.Node | None, document: Any) -> Iterator[Said]:
     if isinstance(node, yaml.MappingNode) and isinstance(document, dict):
         if FIELD in document:
             yield _of_top(path, node, document[FIELD])
@@ -89,7 +89,7 @@ def _said_in_document(path: Path, node: yaml.Node, document: Any) -> Iterator[Sa
 
 
 @lru_cache(maxsize=128)
-def _parsed(content: bytes, path: Path) -> list[tuple[yaml.Node, Any]]:
+def _parsed(content: bytes, path: Path) -> list[tuple[yaml.Node | None, Any]]:
     return parse_compose_file(content, path)
 
 

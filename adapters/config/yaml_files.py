@@ -45,7 +45,7 @@ def parse_document(content: bytes, path: Path) -> tuple[yaml.Node | None, Any]:
     return _parse(content, path, _load_one)
 
 
-def parse_compose_file(content: bytes, path: Path) -> list[tuple[yaml.Node, Any]]:
+def parse_compose_file(content: bytes, path: Path) -> list[tuple[yaml.Node | None, Any]]:
     """Parse each document of a Compose file as `read_document` does, without Compose's own tags.
 
     Raises:
@@ -221,7 +221,7 @@ class _ComposeFileLoader(_UniqueKeyLoader, _ComposeLoader):
     """Drops tags as Compose does, and refuses duplicate keys."""
 
 
-def _load_each(text: str) -> list[tuple[yaml.Node, Any]]:
+def _load_each(text: str) -> list[tuple[yaml.Node | None, Any]]:
     loader, found = _ComposeFileLoader(text), []
     try:
         while loader.check_node():

@@ -106,7 +106,7 @@ def test_every_project_that_runs_is_adopted_once_and_one_that_cannot_be_is_named
 
     adopted = run("--all", "--yes")
     assert adopted.exit_code == 1
-    assert [line.partition(",")[0] for line in adopted.output.splitlines()[3:]] == [
+    assert [line.partition(",")[0] for line in adopted.output.splitlines() if ": wrote " in line] == [
         f"{name}: wrote {place}" for name, place in places.items()
     ]
     assert read_environment(places["data"], "data").project == "data"
@@ -115,7 +115,8 @@ def test_every_project_that_runs_is_adopted_once_and_one_that_cannot_be_is_named
     (folder / "gone").mkdir()
     (folder / "gone/compose.yaml").write_text("services: {db: {image: acme/db}}\n")
     last = run("--all", "--yes")
-    assert (last.exit_code, len(last.output.splitlines())) == (0, 2)
+    assert last.exit_code == 0
+    assert last.output.startswith(f"gone: {folder}/environments/gone.yaml would be written\ngone: wrote ")
     again = run("--all", "--yes")
     assert (again.exit_code, again.output) == (
         0,
