@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,6 +16,8 @@ from adapters.compose.cli import ComposeCli
 from adapters.compose.sources import included_env_files, read_sources
 from adapters.compose.variables import process_environment, variables_of, withheld_variables
 from adapters.config.compose_files import is_there, variables_in
+from adapters.config.environment_files import environment_files
+from adapters.config.environments import declared_environment
 from adapters.docker.engine import DockerEngine
 from adapters.host.private_files import read_regular
 from adapters.probes.run import run_probe
@@ -26,6 +28,7 @@ from models.compose import Application
 from models.environments import Environment, NetworkProbe, Probe, TcpProbe
 from models.failures import EnvironmentFileError, NotFoundError, RoasError
 from models.health import ProbeResult
+from models.settings import current_settings
 
 _EMPTY_DEFAULT = re.compile(r"\$\{(\w+):?-\}")
 
@@ -86,7 +89,31 @@ def gather_application(environment: Environment) -> AdoptionFacts:
             traits=_with_images(application, traits.result(), environment.engine),
             variables=variables.result(),
             left_out=tuple(sorted(_with_profiles(environment) - application.services.keys())),
+            needs=_networks_of_others(application, environment.engine),
         )
+
+
+def known_projects(address: str) -> dict[str, str]:
+    """The environments that are known here and run on an engine, by project; those that cannot be read are left out."""
+    known, settings = dict[str, str](), current_settings()
+    for name in environment_files(settings):
+        with suppress(RoasError, OSError):
+            if (declared := declared_environment(name, settings)).engine == address:
+                known[declared.project] = name
+    return known
+
+
+def _networks_of_others(application: Application, address: str) -> dict[str, str]:
+    """The networks of other environments that an application joins, with the environment of each."""
+    external = {network.name for network in application.networks if network.external}
+    known = known_projects(address) if external else {}
+    known.pop(application.project, None)
+    try:
+        with closing(DockerEngine(address)) as engine:
+            found = engine.networks.find() if known else []
+    except RoasError:
+        return {}
+    return {one.name: known[one.project] for one in found if one.name in external and one.project in known}
 
 
 async def try_probes(environment: Environment, proposal: Proposal) -> Proposal:

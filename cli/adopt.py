@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from adapters.config.environment_files import FILE
+from cli.exit_codes import FAILED
 from cli.options import as_json
+from flows.common.terminal import echo
 from models.environments import Environment
-from models.failures import BadInputError
+from models.failures import BadInputError, RoasError
 from models.settings import current_settings
+
+if TYPE_CHECKING:
+    from models.adoption import AdoptionFacts, Proposal
 
 _PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -56,36 +62,117 @@ def init(
 
 
 @click.command()
-@click.argument("project")
+@click.argument("project", required=False)
+@click.option("--all", "all_wanted", is_flag=True, help="Every project that runs and is no environment yet.")
+@click.option("--yes", is_flag=True, help="With --all: do not ask.")
 @_output
 @_force
 @as_json
-def adopt(project: str, output: Path | None, force: bool, json_wanted: bool) -> None:
+def adopt(
+    project: str | None, all_wanted: bool, yes: bool, output: Path | None, force: bool, json_wanted: bool
+) -> None:
     """Write an environment file for a Compose PROJECT that runs already, as `roas init` does.
 
-    Its Compose files are found by the labels of its containers; nothing that runs is changed.
+    Its Compose files are found by the labels of its containers; nothing that runs is changed. --all shows the files
+    first, and asks. Exit code 1 if a project could not be adopted.
     """
+    if all_wanted and (project or output or force or json_wanted):
+        raise BadInputError("--all takes no PROJECT, --output, --force or --json;", advice="write roas adopt --all.")
+    if all_wanted:
+        _adopt_all(yes=yes)
+        return
+    if not project or not _PROJECT.fullmatch(project):
+        what = f"{project!r} cannot be the name of a Compose project;" if project else "PROJECT is missing;"
+        raise BadInputError(what, advice="`docker compose ls --all` lists them, and --all means each.")
+    _propose(_running_environment(project), output, force, json_wanted)
+
+
+def _adopt_all(*, yes: bool) -> None:
+    import sys
+    from contextlib import closing
+
+    from adapters.adoption import known_projects
+    from adapters.docker.engine import DockerEngine
+    from cli.confirmation import ask
+    from cli.rendering.adoption import show_remarks
+
+    wanted, failed = dict[str, Environment](), False
+    with closing(DockerEngine(_engine_address())) as engine:
+        projects = sorted(engine.containers.running_projects() - known_projects(_engine_address()).keys())
+    for project in projects:
+        try:
+            wanted[project] = _running_environment(project)
+            echo(f"{project}: {_place(wanted[project], None)} would be written")
+        except RoasError as error:
+            failed = True
+            echo(f"{project}: cannot be adopted: {' '.join(str(error).split())}")
+    if not projects:
+        echo("nothing to do: every Compose project that runs is an environment")
+    elif wanted and not yes:
+        ask(f"Adopt {len(wanted)}?", refused="Nothing was written", advice="give --yes if it may be.")
+    for project, environment in wanted.items():
+        try:
+            proposal, _, path, _, _ = _written(environment, None, force=False)
+            echo(f"{project}: wrote {path}, {len(proposal.services)} services")
+            show_remarks(proposal)
+        except RoasError as error:
+            failed = True
+            echo(f"{project}: was not adopted: {' '.join(str(error).split())}")
+    if failed:
+        sys.exit(FAILED)
+
+
+def _engine_address() -> str:
     import os
+
+    return os.environ.get("DOCKER_HOST") or str(Environment.model_fields["engine"].default)
+
+
+def _running_environment(project: str) -> Environment:
+    """The environment that a project's containers were made of.
+
+    Raises:
+        RoasError: Their Compose files are not found, or cannot be one.
+    """
     from contextlib import closing
 
     from adapters.adoption import running_application
     from adapters.config.environments import environment_for_compose_files
     from adapters.docker.engine import DockerEngine
 
-    if not _PROJECT.fullmatch(project):
-        raise BadInputError(
-            f"{project!r} cannot be the name of a Compose project;", advice="`docker compose ls --all` lists them."
-        )
-    address = os.environ.get("DOCKER_HOST") or str(Environment.model_fields["engine"].default)
-    with closing(DockerEngine(address)) as engine:
+    with closing(DockerEngine(_engine_address())) as engine:
         files, env_files = running_application(project, engine)
     environment = environment_for_compose_files(files, project, cwd=Path.cwd())
     if env_files and env_files != (files[0].parent / ".env",):
         environment = environment.model_copy(update={"env_files": env_files})
-    _propose(environment, output, force, json_wanted)
+    return environment
+
+
+def _place(environment: Environment, output: Path | None) -> Path:
+    """The file that is written."""
+    from adapters.config.environment_files import chosen_folder
+
+    folder = chosen_folder(current_settings())
+    beside = environment.compose_files[0].parent / FILE
+    return output or (beside if folder is None else folder / f"{environment.name}.yaml")
 
 
 def _propose(environment: Environment, output: Path | None, force: bool, json_wanted: bool) -> None:
+    proposal, facts, path, name, is_known = _written(environment, output, force=force)
+    if json_wanted:
+        from cli.rendering.results import print_json
+
+        print_json(proposal, file=str(path), environment=name)
+        return
+    from cli.rendering.adoption import show_proposal
+
+    show_proposal(proposal, facts, path, name, is_known=is_known)
+
+
+def _written(
+    environment: Environment, output: Path | None, *, force: bool
+) -> tuple[Proposal, AdoptionFacts, Path, str, bool]:
+    """Write the file of an environment; the proposal, its facts and file, its name, and whether commands find it."""
     import asyncio
 
     from adapters.adoption import gather_application, try_probes
@@ -96,10 +183,7 @@ def _propose(environment: Environment, output: Path | None, force: bool, json_wa
     from core.adoption.propose import propose
 
     settings = current_settings()
-    folder = chosen_folder(settings)
-    path = output or (
-        environment.compose_files[0].parent / FILE if folder is None else folder / f"{environment.name}.yaml"
-    )
+    folder, path = chosen_folder(settings), _place(environment, output)
     name = _name(environment, output)
     check_free(path, force=force)
     if output is None and folder is None:
@@ -111,14 +195,7 @@ def _propose(environment: Environment, output: Path | None, force: bool, json_wa
     if output is None and folder is None:
         remember_file(written.name, path, settings)
     is_known = environment_files(settings).get(written.name, Path()).resolve() == path.resolve()
-    if json_wanted:
-        from cli.rendering.results import print_json
-
-        print_json(proposal, file=str(path), environment=written.name)
-        return
-    from cli.rendering.adoption import show_proposal
-
-    show_proposal(proposal, facts, path, written.name, is_known=is_known)
+    return proposal, facts, path, written.name, is_known
 
 
 def _name(environment: Environment, output: Path | None) -> str:

@@ -47,7 +47,7 @@ class _Update(_Confirmed):
     )
 
 
-class _Sync(_EnvironmentInput):
+class _Sync(_Confirmed):
     revision: str = Field(
         min_length=7, description="The revision that `plan_sync` answered: the sync takes exactly this one, or nothing."
     )
@@ -57,7 +57,7 @@ class _Restart(_Confirmed):
     services: list[str] = Field(default=[], max_length=100, description="These services; without them, all.")
 
 
-class _Rollback(_EnvironmentInput):
+class _Rollback(_Confirmed):
     release: str | None = Field(
         default=None,
         min_length=1,
@@ -128,7 +128,7 @@ async def _update(params: _Update, client: str) -> Found:
 
 
 async def _sync(params: _Sync, client: str) -> Found:
-    return await _operate(["sync", f"--revision={params.revision}"], params, client)
+    return await _operate(["sync", *params.options, f"--revision={params.revision}"], params, client)
 
 
 async def _stop(params: _Confirmed, client: str) -> Found:
@@ -140,7 +140,7 @@ async def _restart(params: _Restart, client: str) -> Found:
 
 
 async def _rollback(params: _Rollback, client: str) -> Found:
-    return await _operate(["rollback"], params, client, [params.release] if params.release else [])
+    return await _operate(["rollback", *params.options], params, client, [params.release] if params.release else [])
 
 
 async def _rotate(params: _Rotate, client: str) -> Found:

@@ -149,6 +149,7 @@ def health(name: str, compose: list[str] | None, output: Output) -> None:
 @click.option("--with-data", is_flag=True, help="Also put back its data; what was written since is lost.")
 @click.option("--yes", is_flag=True, help="With --with-data: do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be brought back, undone and lost.")
+@confirming
 @waiting
 @with_output
 def rollback(
@@ -157,6 +158,7 @@ def rollback(
     with_data: bool,
     yes: bool,
     dry_run: bool,
+    confirm: str,
     wait_seconds: float,
     output: Output,
 ) -> None:
@@ -167,11 +169,12 @@ def rollback(
     if dry_run:
         _preview_rollback(name, compose, release, with_data, json_wanted=output.json)
         return
+    more: dict[str, Any] = confirmed(name, "rollback", confirm)
     if with_data:
         from cli.confirmation import confirm_rollback
 
         release = confirm_rollback(name, release, yes=yes)
-    more = {"with_data": True} if with_data else {}
+        more["with_data"] = True
     operate("rollback", name, compose, output, release=release, wait_seconds=wait_seconds, **more)
 
 

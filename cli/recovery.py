@@ -152,7 +152,7 @@ def lock(environment: str, reason: str) -> None:
 
     name, actor = str(known_environment(environment)), this_user()
     opened_stores().pauses.lock(name, redact_now(name, reason), actor.user, datetime.now(UTC), actor)
-    echo(f"{name} is locked: to stop, restart or update it, its name has to be typed. `roas unlock {name}` ends that")
+    echo(f"{name} is locked: who changes it has to type its name. `roas unlock {name}` ends that")
 
 
 @click.command()

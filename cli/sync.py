@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cli import completers
-from cli.operations import Output, with_live_output
+from cli.operations import Output, confirmed, confirming, with_live_output
 from cli.options import resolve_names, waiting
 from cli.run_flow import ask_the_record, ended_run, run_flow, show_answer, show_operation
 from models.failures import NotFoundError, RoasError
@@ -25,6 +25,7 @@ from models.settings import current_settings
 @click.option("--revision", metavar="REVISION", help="Take exactly this revision, or nothing.")
 @click.option("--now", is_flag=True, help="Sync also outside of the environment's update windows.")
 @click.option("--override-gate", metavar="REASON", help="Go on although the gate refuses the images; it is recorded.")
+@confirming
 @waiting
 @with_live_output
 def sync(
@@ -36,6 +37,7 @@ def sync(
     revision: str | None,
     now: bool,
     override_gate: str | None,
+    confirm: str,
     wait_seconds: float,
     output: Output,
 ) -> None:
@@ -58,6 +60,7 @@ def sync(
         override_gate=override_gate,
         wait_seconds=wait_seconds,
         asked_by=f"roas sync{f', asked by {program}' if program else ''}",
+        **confirmed(name, "sync", confirm),
     )
     with ask_the_record(name, output.json, only_outcome=output.only_outcome):
         state, result = run_flow(run, quiet=output.json, only_errors=output.only_outcome, live=output.live)

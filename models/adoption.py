@@ -196,7 +196,8 @@ class UsedVariable:
 class AdoptionFacts:
     """An application as Compose reads it, with what the adoption needs beyond that.
 
-    `left_out` are services whose profiles are not switched on, so Compose leaves them out.
+    `left_out` are services whose profiles are not switched on, so Compose leaves them out. `needs` are the environments
+    whose networks it joins, by network.
     """
 
     application: Application
@@ -207,6 +208,7 @@ class AdoptionFacts:
     traits: dict[str, ServiceTraits] = field(default_factory=dict)
     variables: tuple[UsedVariable, ...] = ()
     left_out: tuple[str, ...] = ()
+    needs: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

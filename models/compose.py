@@ -84,7 +84,8 @@ class ServiceDeclaration:
     `build_hash` changes with how the image is built: arguments, target, files named; not with the context's content.
     `awaited`: another service waits for this one to finish. `one_shot`: exit code 0 means done, because it
     is awaited or because nothing (restart policy, health check, published port) says that it is to stay up.
-    `update_order` is that of deploy.update_config. `fixed_address` is an address or MAC address that the file chooses.
+    `update_order` is that of deploy.update_config. `left_aside` is what only Compose or Swarm does, in words.
+    `fixed_address` is an address or MAC address that the file chooses.
     `program` is the id of the program that it is recognised to run, as patterns/programs/programs.yaml names it.
     """
 
@@ -121,6 +122,7 @@ class ServiceDeclaration:
     capabilities_dropped: tuple[str, ...] = ()
     injects_files: bool = False
     update_order: str = ""
+    left_aside: tuple[str, ...] = ()
     network_mode: str = ""
     fixed_address: str = ""
     config_hash: str = ""
@@ -386,10 +388,10 @@ class PlannedService:
     """One line of a plan: what happens to a service, and because of which change.
 
     `interruption_seconds` is how long its last interruptions took, as a median of `interruptions_measured`; None where
-    no earlier one is on record. `note` says what could not be found out. `start_first`: its new container is proven
-    beside the old one; where that was wanted and cannot be, `stop_first_because` says why. None of these is part of the
-    plan's id. `other_volumes` says where its new container has no longer the volume that it has now, and
-    is part of it.
+    no earlier one is on record. `note` says what could not be found out, or is left aside. `start_first`: its new
+    container is proven beside the old one; where that was wanted and cannot be, `stop_first_because` says why. None of
+    these is part of the plan's id. `other_volumes` says where its new container has no longer the volume that it has
+    now, and is part of it.
     """
 
     service: str

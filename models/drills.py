@@ -22,6 +22,8 @@ class Fault(StrEnum):
     UNHEALTHY = "unhealthy"
     FULL_DISK = "full-disk"
     LOST_NETWORK = "lost-network"
+    SLOW = "slow"
+    REFUSED_LOGIN = "refused-login"
 
 
 class Drills(Strict):
@@ -36,7 +38,11 @@ class Drills(Strict):
 
 
 class FaultPlaces(BaseModel):
-    """What a container offers to faults: `path` is a tmpfs with a size, `networks` are its own project's."""
+    """What a container offers to faults: `path` is a tmpfs with a size, `networks` are its own project's.
+
+    `limit` is the engine's field of its processor time, with its usual and its slow value. `database` of PostgreSQL
+    can be closed and opened by `user` from another database.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -45,6 +51,10 @@ class FaultPlaces(BaseModel):
     has_check: bool = False
     path: str = ""
     networks: tuple[NetworkPlace, ...] = ()
+    limit: tuple[str, int, int] | None = None
+    user: str = ""
+    database: str = ""
+    password_secret: str | None = None
 
 
 class DrillRecord(FaultPlaces):

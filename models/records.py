@@ -173,7 +173,7 @@ class EnvironmentStatus:
     mounted_copies: str = ""
     """Which services run with a release's copies of files, as a sentence; empty where none does."""
     lock: Lock | None = None
-    """Why its name has to be typed to stop, restart or update it."""
+    """Why its name has to be typed to stop, restart, update or roll it back."""
     pauses: tuple[Pause, ...] = ()
     """Where automatic recovery is off: in it, in one of its services, or everywhere."""
 

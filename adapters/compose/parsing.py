@@ -27,6 +27,20 @@ from models.compose import (
 )
 from models.failures import ComposeError
 
+_UPDATES: dict[str, tuple[Any, str]] = {
+    "parallelism": (1, "containers are replaced one after the other"),
+    "delay": ("0s", "the next container follows once one is proven"),
+    "failure_action": ("rollback", "an update that fails goes back"),
+    "monitor": ("0s", "stabilisation_seconds of the environment says how long a container has to stay healthy"),
+    "max_failure_ratio": (0, "the first failure ends an update"),
+}
+"""Fields of deploy.update_config with the value that is what an update does, and what it does in place of others."""
+_HOOKS = "only `docker compose` runs it, and hooks of the environment run at updates"
+_BY_COMPOSE = {
+    **dict.fromkeys(("pre_start", "post_start", "pre_stop"), _HOOKS),
+    "provider": "only `docker compose up` calls it, and no container of it is proven",
+}
+
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
 
@@ -124,6 +138,7 @@ def _service(
         capabilities_dropped=tuple(body.get("cap_drop") or ()),
         injects_files=bool(next(_injected_keys(document, body), None)),
         update_order=str((deploy.get("update_config") or {}).get("order") or ""),
+        left_aside=tuple(_left_aside(body, deploy.get("update_config") or {})),
         network_mode=str(body.get("network_mode") or ""),
         fixed_address=_fixed_address(body),
         # Compose hashes such a service with the other container's id filled in, which only it knows.
@@ -131,6 +146,15 @@ def _service(
         awaited=awaited,
         one_shot=awaited or not stays_up,
     )
+
+
+def _left_aside(body: dict[str, Any], update: dict[str, Any]) -> Iterator[str]:
+    for key, (done, instead) in _UPDATES.items():
+        if update.get(key, done) != done:
+            yield f"deploy.update_config.{key} is left aside: {instead}"
+    for key, instead in _BY_COMPOSE.items():
+        if body.get(key):
+            yield f"{key} is left aside: {instead}"
 
 
 def parse_variables(table: str) -> tuple[ComposeVariable, ...]:

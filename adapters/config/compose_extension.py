@@ -65,10 +65,16 @@ def with_said(fields: Mapping[str, Any], said: Sequence[Said]) -> dict[str, Any]
 def _said_in(path: Path) -> Iterator[Said]:
     try:
         content = read_content(path)
-        node, document = _parsed(content, path) if _MARKED.search(content) else (None, None)
+        documents = _parsed(content, path) if _MARKED.search(content) else []
     except EnvironmentFileError:
         # Compose reads the same file next and reports the mistake.
         return
+    # Compose merges the documents of a file like files.
+    for node, document in reversed(documents):
+        yield from _said_in_document(path, node, document)
+
+
+def _said_in_document(path: Path, node: yaml.Node | None, document: Any) -> Iterator[Said]:
     if isinstance(node, yaml.MappingNode) and isinstance(document, dict):
         if FIELD in document:
             yield _of_top(path, node, document[FIELD])
@@ -83,7 +89,7 @@ def _said_in(path: Path) -> Iterator[Said]:
 
 
 @lru_cache(maxsize=128)
-def _parsed(content: bytes, path: Path) -> tuple[yaml.Node | None, Any]:
+def _parsed(content: bytes, path: Path) -> list[tuple[yaml.Node | None, Any]]:
     return parse_compose_file(content, path)
 
 

@@ -91,6 +91,8 @@ def _lines(path: Path, facts: AdoptionFacts, proposal: Proposal, name: str) -> I
         yield f"env_files: {_flow([_path_from(folder, file) for file in facts.env_files])}"
     if facts.profiles:
         yield f"profiles: {_flow(list(facts.profiles))}"
+    if facts.needs:
+        yield f"needs: {_flow(sorted(set(facts.needs.values())))}  # {', '.join(sorted(facts.needs))}"
     yield from _names(folder, proposal)
     described = [service for service in proposal.services if service.spec != ServiceSpec()]
     if described:

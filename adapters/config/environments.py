@@ -254,7 +254,10 @@ def _parse(path: Path) -> tuple[yaml.Node, dict[str, Any]]:
 @lru_cache(maxsize=128)
 def _document_of(content: bytes, path: Path) -> tuple[yaml.Node | None, Any]:
     """What a file declares. A watch asks for it several times a minute, and it seldom changes."""
-    return parse_compose_file(content, path) if FIELD.encode() in content else parse_document(content, path)
+    if FIELD.encode() not in content:
+        return parse_document(content, path)
+    documents = parse_compose_file(content, path) or [(None, None)]
+    return next((one for one in documents if isinstance(one[1], dict) and FIELD in one[1]), documents[0])
 
 
 def _refusal(said: Sequence[Said], error: ValidationError) -> EnvironmentFileError:

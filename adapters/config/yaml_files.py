@@ -45,13 +45,13 @@ def parse_document(content: bytes, path: Path) -> tuple[yaml.Node | None, Any]:
     return _parse(content, path, _load_one)
 
 
-def parse_compose_file(content: bytes, path: Path) -> tuple[yaml.Node | None, Any]:
-    """Parse the content of a Compose file of one document as `read_document` does, without Compose's own tags.
+def parse_compose_file(content: bytes, path: Path) -> list[tuple[yaml.Node | None, Any]]:
+    """Parse each document of a Compose file as `read_document` does, without Compose's own tags.
 
     Raises:
         EnvironmentFileError: It is no YAML, or out of bounds.
     """
-    return _parse(content, path, lambda text: _load_one(text, _ComposeFileLoader))
+    return _parse(content, path, _load_each)
 
 
 def read_documents(path: Path) -> list[Any]:
@@ -221,8 +221,19 @@ class _ComposeFileLoader(_UniqueKeyLoader, _ComposeLoader):
     """Drops tags as Compose does, and refuses duplicate keys."""
 
 
-def _load_one(text: str, loader_of: type[_UniqueKeyLoader] = _UniqueKeyLoader) -> tuple[yaml.Node | None, Any]:
-    loader = loader_of(text)
+def _load_each(text: str) -> list[tuple[yaml.Node | None, Any]]:
+    loader, found = _ComposeFileLoader(text), []
+    try:
+        while loader.check_node():
+            node = loader.get_node()
+            found.append((node, loader.construct_document(node)))
+        return found
+    finally:
+        loader.dispose()
+
+
+def _load_one(text: str) -> tuple[yaml.Node | None, Any]:
+    loader = _UniqueKeyLoader(text)
     try:
         node = loader.get_single_node()
         return node, None if node is None else loader.construct_document(node)

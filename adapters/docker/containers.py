@@ -21,7 +21,7 @@ from core.common.safe_text import printable
 from core.common.stamps import earlier
 from core.deployment.kept_files import copies_of
 from models.compose import InjectedFile
-from models.containers import COPIES_LABEL, ComposeOrigin, ContainerState
+from models.containers import COPIES_LABEL, ONE_OFF_LABEL, ComposeOrigin, ContainerState
 from models.failures import ContainerGoneError
 
 _LOG_BYTES = 256 * 1024
@@ -71,6 +71,13 @@ class Containers:
         """The Compose projects that have containers, stopped ones too."""
         with self._client.translate_errors("listing containers"):
             containers = self._client.get("/containers/json", all=1, filters=json.dumps({"label": [PROJECT_LABEL]}))
+        return frozenset(printable(container["Labels"][PROJECT_LABEL]) for container in containers)
+
+    def running_projects(self) -> frozenset[str]:
+        """The Compose projects with a running container that is not a one-off one."""
+        filters = json.dumps({"label": [PROJECT_LABEL, f"{ONE_OFF_LABEL}=False"]})
+        with self._client.translate_errors("listing containers"):
+            containers = self._client.get("/containers/json", filters=filters)
         return frozenset(printable(container["Labels"][PROJECT_LABEL]) for container in containers)
 
     def mounted_copies(self) -> frozenset[str]:

@@ -32,12 +32,16 @@ class Faults:
         limited = [path for path, options in (host.get("Tmpfs") or {}).items() if _SIZE.search(options)]
         own = {network.name for network in self._networks.find(container.project)}
         joined = snapshot.reported["NetworkSettings"]["Networks"] or {}
-        points = {name: endpoint(joined[name], snapshot) for name in sorted(joined.keys() & own)}
+        period, quota, nano = (int(host.get(name) or 0) for name in ("CpuPeriod", "CpuQuota", "NanoCpus"))
+        # The engine takes one of them alone, and no less; a quota of -1 is none.
+        name, usual, slow = ("NanoCpus", nano, 10**7) if nano else ("CpuQuota", quota or -1, max(1000, period // 100))
+        points = {one: endpoint(joined[one], snapshot) for one in sorted(joined.keys() & own)}
         return FaultPlaces(
             container_id=container.container_id,
             stop_signal=config.get("StopSignal") or "SIGTERM",
             has_check=container.health is not None,
             path=min(limited, default=""),
+            limit=None if 0 < usual <= slow else (name, usual, slow),
             networks=tuple(
                 NetworkPlace(
                     name=name,
@@ -62,6 +66,8 @@ class Faults:
             case Fault.LOST_NETWORK:
                 for place in drill.networks:
                     self._networks.disconnect(drill.container_id, place.name)
+            case Fault.SLOW if drill.limit:
+                self._limit(drill.container_id, drill.limit[0], drill.limit[2])
 
     def undo(self, drill: DrillRecord, *, start: bool) -> None:
         """Undo the fault of a drill, as often as asked; what a new start or a new container ended is left alone.
@@ -81,6 +87,17 @@ class Faults:
             case Fault.LOST_NETWORK:
                 for place in drill.networks:
                     self._networks.connect(drill.container_id, place)
+            case Fault.SLOW if drill.limit:
+                name, usual, slow = drill.limit
+                # Another limit is somebody else's.
+                if self._containers.snapshot(drill.container_id).reported["HostConfig"].get(name) == slow:
+                    self._limit(drill.container_id, name, usual)
+
+    def _limit(self, container: str, name: str, value: int) -> None:
+        with self._client.translate_errors(f"limiting the processor time of container {short(container)}"):
+            client = self._client.read_client
+            answer = client.post(client._url("/containers/{0}/update", container), json={name: value}, timeout=30)
+            client._raise_for_status(answer)
 
     def _signal(self, container: str, signal: str) -> None:
         with self._client.translate_errors(f"sending {signal} to container {short(container)}"):

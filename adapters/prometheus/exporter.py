@@ -78,6 +78,7 @@ class StoreCollector(Collector):
         self._lock = threading.Lock()
         self._every: dict[str, timedelta] = {}
         self._max_ages: dict[str, timedelta] = {}
+        self._needs: list[tuple[str, str]] = []
         self._monitoring = MonitoringFigures(stores)
         self._operations = OperationFigures(stores)
         self._errors = ErrorFigures(stores)
@@ -130,6 +131,9 @@ class StoreCollector(Collector):
         about = "How old the newest whole snapshot of the data may be, by an environment's file."
         allowed = (((name,), age.total_seconds()) for name, age in sorted(self._max_ages.items()))
         yield gauge("roas_snapshot_max_age_seconds", about, "environment", samples=allowed)
+        about = "1 for each need of an environment on another one, or on a service of it, by its file."
+        needs = ((need, 1) for need in self._needs)
+        yield gauge("roas_environment_need", about, "environment", "need", samples=needs)
         build = [((version("roas-ops"),), 1)]
         yield gauge("roas_build_info", "1; the version of this program is its label.", "version", samples=build)
         about = "How long it took to read the figures of this scrape."
@@ -141,8 +145,9 @@ class StoreCollector(Collector):
             files = environment_files(self._settings).items()
             watched = {name: file for name, file in files if name not in self._settings.foreign_environments}
             read = {name: _requested_spans(name, file, file.stat().st_mtime_ns) for name, file in watched.items()}
-            self._every = {name: every for name, (every, _) in read.items()}
-            self._max_ages = {name: age for name, (_, age) in read.items() if age is not None}
+            self._every = {name: every for name, (every, _, _) in read.items()}
+            self._max_ages = {name: age for name, (_, age, _) in read.items() if age is not None}
+            self._needs = [(name, need) for name, (_, _, needs) in sorted(read.items()) for need in needs]
         except (OSError, RoasError) as error:
             log.warning("the environments cannot be read: %s", error)
         return self._every
@@ -191,8 +196,8 @@ class StoreCollector(Collector):
 
 
 @lru_cache(maxsize=1024)
-def _requested_spans(name: str, file: Path, changed_ns: int) -> tuple[timedelta, timedelta | None]:
-    """An environment's collection interval, and how old its newest snapshot may be.
+def _requested_spans(name: str, file: Path, changed_ns: int) -> tuple[timedelta, timedelta | None, tuple[str, ...]]:
+    """An environment's collection interval, how old its newest snapshot may be, and its needs.
 
     Its file's time of change makes it read again.
     """
@@ -200,10 +205,10 @@ def _requested_spans(name: str, file: Path, changed_ns: int) -> tuple[timedelta,
         environment = read_environment(file, name)
         hours = environment.data.max_age_hours if environment.data is not None else None
         age = None if hours is None else timedelta(hours=hours)
-        return timedelta(seconds=environment.collect_every_seconds), age
+        return timedelta(seconds=environment.collect_every_seconds), age, environment.needs
     except RoasError as error:
         log.warning("the collection interval of %s cannot be read: %s", name, error)
-        return timedelta(seconds=Environment.model_fields["collect_every_seconds"].default), None
+        return timedelta(seconds=Environment.model_fields["collect_every_seconds"].default), None, ()
 
 
 def _read_part(name: str, read: Callable[[], list[Metric]]) -> list[Metric] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from itertools import product
 
@@ -17,6 +18,7 @@ from models.operations.record import NOTHING_TOUCHED
 from models.tables.deployment_logs import DeploymentOperation, ServiceStateChange
 
 _SUCCESS, _ROLLED_BACK, _REFUSED, _FAILED, _NONE = "success", "rolled_back", "refused", "failed", "none"
+_ENDS, _LABELS = (_SUCCESS, _FAILED), ("environment", "result")
 _RESULTS = (_SUCCESS, _ROLLED_BACK, _REFUSED, _FAILED)
 
 _operations = table(DeploymentOperation)
@@ -30,7 +32,7 @@ _INTERRUPTIONS = (
 
 
 class UpdateFigures:
-    """Metrics of updates, with counters kept between scrapes. Not thread-safe."""
+    """Metrics of updates, drills and rotations, with counters kept between scrapes. Not thread-safe."""
 
     def __init__(self) -> None:
         self._interruptions: dict[tuple[str, str], float] = {}
@@ -43,7 +45,7 @@ class UpdateFigures:
         )
 
     def catch_up(self, connection: sa.Connection) -> None:
-        """Count the updates that ended since the last call, and note the latest interruption of each service."""
+        """Count what ended since the last call, and note the latest interruption of each service."""
         self._ended.catch_up(connection)
         last = connection.scalar(sa.select(sa.func.max(_changes.c.id))) or 0
         if last < self._seen_change:
@@ -62,9 +64,20 @@ class UpdateFigures:
         for release in stores.releases.list_failed():
             failed.setdefault(release.environment, set()).update(release.digests.values())
         held_back = (((name,), len(failed.get(name, ()))) for name in names)
+        drills, rotations = (
+            [
+                (labels, (counts.get((labels[0], f"{kind} {labels[1]}")) or Count()).rows)
+                for labels in product(names, _ENDS)
+            ]
+            for kind in ("drill", "rotation")
+        )
         refused = (((name,), (counts.get((name, _REFUSED)) or Count()).rows) for name in names)
         return [
-            families.counter("roas_updates", "Updates that ended.", "environment", "result", samples=ended),
+            families.counter("roas_updates", "Updates that ended.", *_LABELS, samples=ended),
+            families.counter(
+                "roas_drills", "Drills that ended; success: it met all objectives.", *_LABELS, samples=drills
+            ),
+            families.counter("roas_rotations", "Rotations of passwords that ended.", *_LABELS, samples=rotations),
             families.counter(
                 "roas_gate_refusals", "Updates that the environment's gate refused.", "environment", samples=refused
             ),
@@ -84,9 +97,9 @@ class UpdateFigures:
 
 
 def _result() -> sa.ColumnElement[str]:
-    """How an update ended; "none" of an operation that is no update."""
+    """How an update ended, or what else did."""
     return sa.case(
-        (sa.not_(_details_have("flow", "update") | _details_have("flow", "sync")), _NONE),
+        (sa.not_(_details_have("flow", "update") | _details_have("flow", "sync")), _other()),
         (_operations.c.status == OperationStatus.SUCCESS.value, _SUCCESS),
         (_details_have("error", "GateRefusedError"), _REFUSED),
         (_details_have("undone") & sa.not_(_details_have("undone", NOTHING_TOUCHED)), _ROLLED_BACK),
@@ -94,7 +107,19 @@ def _result() -> sa.ColumnElement[str]:
     )
 
 
-def _details_have(key: str, value: str | None = None) -> sa.ColumnElement[bool]:
+def _other() -> sa.ColumnElement[str]:
+    """What ended how, of drills that began and of rotations; "none" of others."""
+    is_drill, is_rotation = _details_have("flow", "drill"), _details_have("flow", "rotate-secret")
+    return sa.case(
+        (is_drill & _details_have("passed", True), f"drill {_SUCCESS}"),
+        (is_drill & _details_have("passed", False), f"drill {_FAILED}"),
+        (is_rotation & (_operations.c.status == OperationStatus.SUCCESS.value), f"rotation {_SUCCESS}"),
+        (is_rotation, f"rotation {_FAILED}"),
+        else_=_NONE,
+    )
+
+
+def _details_have(key: str, value: str | bool | None = None) -> sa.ColumnElement[bool]:
     """Whether the details have a key; quotes in texts are escaped, so no text looks like one."""
-    fragment = f'"{key}":' if value is None else f'"{key}":"{value}"'
+    fragment = f'"{key}":' if value is None else f'"{key}":{json.dumps(value)}'
     return sa.func.coalesce(sa.type_coerce(_operations.c.metadata, sa.Text), "").contains(fragment, autoescape=True)

@@ -27,7 +27,7 @@ def show_proposal(proposal: Proposal, facts: AdoptionFacts, path: Path, name: st
         [tuple(map(escape, _row(service))) for service in proposal.services],
     )
     _show_dependencies(proposal)
-    _show_remarks(proposal)
+    show_remarks(proposal)
     _show_health_checks(proposal)
     say(f"\nwrote [bold]{escape(str(path))}[/bold]; nothing else was changed")
     place = ("ROAS_CONFIG", path) if path.name == FILE else ("ROAS_ENVIRONMENTS_DIR", path.parent)
@@ -62,7 +62,8 @@ def _show_dependencies(proposal: Proposal) -> None:
             say(f"  {escape(entry.service)} needs {escape(other)}: {escape(variable)} names it")
 
 
-def _show_remarks(proposal: Proposal) -> None:
+def show_remarks(proposal: Proposal) -> None:
+    """Print what a person has to check."""
     remarks = [f"{entry.service}: {remark}" for entry in proposal.services for remark in entry.remarks]
     if remarks or proposal.remarks:
         say("\nto check:")

@@ -151,7 +151,7 @@ def show_status(environments: Sequence[EnvironmentStatus]) -> None:
         collected = ago(status.last_collection) if status.last_collection else "never"
         say(f"  last collection {collected}")
         if status.lock:
-            say(f"  {escape(status.lock.words)}: its name has to be typed to stop, restart or update it")
+            say(f"  {escape(status.lock.words)}: its name has to be typed to stop, restart, update or roll it back")
         for pause in status.pauses:
             say(f"  [yellow]{escape(pause.words)} ({escape(pause.by)})[/yellow]")
         if status.needs_down and status.stopped_at is None:

@@ -45,8 +45,7 @@ def login_probe(program: Program, traits: ServiceTraits, variables: Mapping[str,
 def logins_of_secret(program: Program, traits: ServiceTraits, secret: Secret) -> Iterator[Probe]:
     """The probes that log in with a secret at a server that gets it: one for each user whose password it is."""
     variable = UsedVariable(name=secret.name, is_secret=True, is_set=True, file=secret.file)
-    # RabbitMQ's program takes a new password from a terminal alone.
-    for login in () if isinstance(program.login_probe, AmqpProbe) else program.logins:
+    for login in program.logins:
         user = traits.settings.get(login.user or "") or login.default_user
         found = _secret(login, traits, {secret.name: variable})
         if program.login_probe and user and found and (found.name == secret.name or found.file == secret.file):

@@ -216,8 +216,8 @@ def plan(
                 other_volumes := _other_volumes(application, declaration, containers)
             ):
                 line = replace(line, other_volumes=other_volumes)
-            if fetch is not None and fetch.note and containers:
-                line = replace(line, note=fetch.note)
+            notes = (fetch.note if fetch is not None and containers else "", *declaration.left_aside)
+            line = replace(line, note="; ".join(filter(None, notes)))
             line = _add_interruption(line, containers, (measured or {}).get(name, ()))
             decided[name] = _add_overlap(line, (overlaps or {}).get(name))
     orphans = sorted(

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass, field
 
-from models.environments import MysqlProbe, PostgresqlProbe, Probe
+from models.environments import AmqpProbe, MysqlProbe, PostgresqlProbe, Probe
 
 _ROUNDS = 4096
 _EITHER = 'program=$(command -v "$1" || command -v "$2") && shift 2 && exec "$program" "$@"'
@@ -46,6 +46,10 @@ def change_password(probe: Probe, value: str, *, beside_old: bool, salt: bytes) 
                 lines.append(f"/*!50706 ALTER USER 'root'@'{host}' IDENTIFIED BY '{_sql(value)}' */;")
             command = ("sh", "-c", _EITHER, "sh", "mariadb", "mysql", "--host=127.0.0.1", f"--user={user}", "--force")
             return PasswordChange(command=command, given="\n".join(lines) + "\n", variable="MYSQL_PWD")
+        case AmqpProbe(user=user):
+            # A hash would have to be of the algorithm that the server is set up with; this is in none of its logs.
+            change = f'rabbit_auth_backend_internal:change_password({_erlang(user)}, {_erlang(value)}, <<"roas">>).\n'
+            return PasswordChange(command=("rabbitmqctl", "--quiet", "eval"), given=change)
         case _:
             hashed = hashlib.sha256(value.encode()).hexdigest()
             others = "" if beside_old else "resetpass "
@@ -75,3 +79,9 @@ def _hmac(key: bytes, text: bytes) -> bytes:
 
 def _sql(value: str) -> str:
     return value.replace("\\", "\\\\").replace("'", "''")
+
+
+def _erlang(value: str) -> str:
+    """A value as an Erlang binary, in plain ASCII."""
+    plain = (one if one.isascii() and one.isalnum() else f"\\x{{{ord(one):x}}}" for one in value)
+    return f'<<"{"".join(plain)}"/utf8>>'

@@ -38,6 +38,12 @@ def refuse_drill(environment: Environment, service: str, fault: Fault, facts: Dr
         ),
         Fault.FULL_DISK: (places and places.path, "tmpfs with a size: a full volume may fill the host", "one"),
         Fault.LOST_NETWORK: (places and places.networks, "network of its own project to lose", "one"),
+        Fault.SLOW: (places and places.limit, "processor time left to lose", "more"),
+        Fault.REFUSED_LOGIN: (
+            places and places.database,
+            "database of PostgreSQL that its probe's user may close, and open again from another database",
+            "a postgresql probe of the user that owns it",
+        ),
     }
     offered, what, how = offers.get(fault, (True, "", ""))
     checks = (

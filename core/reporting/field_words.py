@@ -31,7 +31,7 @@ FIELDS: Mapping[str, str] = {
     "Last operation": "The operation that began last, or that runs now.",
     "Lines of each": "How many lines of each container are read, the newest.",
     "Name of your account": "As `roas account add NAME` made it; empty with the password of the server itself.",
-    "Lock": "Who locked it: to stop, restart or update it its name has to be typed.",
+    "Lock": "Who locked it: to stop, restart, update or roll it back its name has to be typed.",
     "Needed by": "Other environments that need this one, the nearest first.",
     "Needs": "Services on which it depends, and how; of an environment the others that must be healthy.",
     "Newest snapshot": "When the newest whole snapshot of the data was begun.",

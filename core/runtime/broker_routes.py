@@ -181,6 +181,7 @@ ROUTES = (
         "POST", "/containers/NAME/exec",
         subject=ObjectKind.CONTAINER, shape=shapes.EXEC, answer=BrokerAnswer.EXEC_CREATED
     ),
+    _route("POST", "/containers/NAME/update", subject=ObjectKind.CONTAINER, shape=shapes.PROCESSOR_TIME),
     _route("POST", "/exec/NAME/start", subject=ObjectKind.EXEC, shape=shapes.EXEC_START),
     _route("POST", "/exec/NAME/resize", "h w", subject=ObjectKind.EXEC),
     # Compose copies secrets and configurations given as variables into a container this way.

@@ -381,6 +381,7 @@ EXEC = check_object(
     Privileged=_empty,
 )
 
+PROCESSOR_TIME = check_object(CpuQuota=_number, NanoCpus=_number)
 EXEC_START = check_object(Detach=_flag, Tty=_flag, ConsoleSize=_numbers)
 
 NETWORK = check_object(

@@ -22,6 +22,9 @@ SCHEDULE = "schedule"
 
 AUTOMATION = "automation"
 
+PUSH = "push"
+"""A git server that says that a repository changed."""
+
 _BY_SCHEDULE = "SCHEDULE"
 
 
@@ -41,12 +44,12 @@ def requester(asked_by: str | None) -> tuple[str, Actor]:
 async def require_consent(
     environment: str, verb: str, confirm: str, asked_by: str | None, services: Collection[str] = ()
 ) -> None:
-    """Refuse what a person asks for without the environment's name where it has to be given; the clock is not asked.
+    """Refuse what a person, and no clock or push, asks for without the environment's name where it has to be given.
 
     Raises:
         BadInputError: It was not given; nothing was touched.
     """
-    if requester(asked_by)[0] not in (SCHEDULE, AUTOMATION):
+    if asked_by != PUSH and requester(asked_by)[0] not in (SCHEDULE, AUTOMATION):
         await asyncio.to_thread(refuse_without_consent, environment, verb, confirm, services)
 
 

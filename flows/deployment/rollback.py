@@ -14,6 +14,7 @@ from core.deployment.plan import refuse_paused
 from core.deployment.release import differences, is_there
 from core.storage.snapshots import choose_snapshot, proof_of, snapshot_of_release
 from flows.common import parameters
+from flows.common.requester import require_consent
 from flows.execution.execute import keep_proven
 from flows.execution.going_back import (
     CHECK_BACK,
@@ -70,6 +71,7 @@ async def rollback(
     deployment_id: str | None = parameters.DEPLOYMENT_ID,
     compose_files: parameters.ComposeFiles = parameters.COMPOSE_FILES,
     wait_seconds: parameters.Seconds = parameters.WAIT_SECONDS,
+    confirm: str = parameters.CONFIRM,
 ) -> OperationResult:
     """Bring an environment back to a proven release: the named one, or the newest that is not what runs now.
 
@@ -79,13 +81,13 @@ async def rollback(
 
     Raises:
         NotFoundError: There is no such release, or no snapshot of its data.
-        BadInputError: None differs from what runs.
+        BadInputError: None differs from what runs. Or the environment is locked, and `confirm` is not its name.
         ReleaseError: The release cannot be applied any more.
         StartFailedError: A service of it did not come up; or it serves, and a hook that checks it failed.
         ValidationFailedError: A proxy that runs refuses its configuration, so it could not follow, and the release
             brings no other; nothing was touched.
     """
-    run = ReleaseRollback(wanted=release, with_data=with_data, asked_by=asked_by)
+    run = ReleaseRollback(wanted=release, with_data=with_data, confirm=confirm, asked_by=asked_by)
     request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
     await operate(run, ROLLBACK, environment, request, on_failure=escalate, back=ROLLBACK_BACK)
     return run.recorder.result(run.proof, services=run.starts, health=run.health)
@@ -97,6 +99,7 @@ class ReleaseRollback(Change):
 
     wanted: str | None
     with_data: bool
+    confirm: str
     asked_by: str | None
     target: Release = field(init=False)
     releases: list[Release] = field(init=False)
@@ -113,6 +116,8 @@ async def look(rollback: ReleaseRollback) -> None:
     """Load the environment, and find out how far an interrupted restore of its data had come."""
     recorder = rollback.recorder
     await recorder.open()
+    if not recorder.interrupted:
+        await require_consent(recorder.name, "rollback", rollback.confirm, rollback.asked_by)
     await refuse_half_restored(recorder.environment, recorder.deployment_id)
     await end_own_pauses(rollback.environment)
     rollback.application = await read_application(rollback.project)

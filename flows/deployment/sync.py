@@ -24,7 +24,7 @@ from core.deployment.source import (
 )
 from core.deployment.update_policy import outside_of_windows
 from flows.common import parameters
-from flows.common.requester import requester
+from flows.common.requester import requester, require_consent
 from flows.deployment.update import UPDATE, WARN_OF_DATA, may_hold_back, tried_release
 from flows.execution.going_back import CHECK_BACK, CONTAINERS_BACK, NAMES_BACK, SETTLE_BACK, TURN_BACK
 from flows.operation.recorder import OperationRequest, record_operation
@@ -91,6 +91,7 @@ async def sync(
     override_gate: str | None = Field(
         None, description="Why the update may go on although the environment's gate refuses the images."
     ),
+    confirm: str = parameters.CONFIRM,
 ) -> OperationResult | State[Any]:
     """Fetch the branch or tag of an environment's source, and update to its revision if it is new.
 
@@ -104,12 +105,15 @@ async def sync(
         GateRefusedError: The environment's gate refuses the images; nothing was touched.
         StartFailedError: A service of the new revision did not come up.
         PlanChangedError: The branch or tag refers to another revision than `revision`.
+        BadInputError: The environment is locked, and `confirm` is not its name.
     """
     override = override_reason(override_gate)
     project = await load_project(environment, ())
     declared = project.environment
     declared_source(declared)
     request = OperationRequest(asked_by, deployment_id, None, wait_seconds)
+    if deployment_id is None:
+        await require_consent(environment, "sync", confirm, asked_by)
     async with hold_source(declared, timedelta(seconds=wait_seconds)):
         if deployment_id is not None:
             return await _update(declared, None, request, override)

@@ -29,6 +29,7 @@ from tasks.recovery.drills import (
     end_drill,
     fault_places,
     keep_drill,
+    make_fault,
     note_drill,
     open_drill,
     read_reports,
@@ -73,7 +74,7 @@ async def drill(
             application = await read_application(project)
             begun = await _begin(recorder, application, service, fault, seconds)
             try:
-                await asyncio.to_thread(project.engine.faults.make, begun)
+                await make_fault(project, begun)
                 log.info("drill: %s of %s", fault, service)
                 begun = await _measure(project, application, begun)
             except BaseException:
@@ -90,7 +91,7 @@ async def _begin(
     recorder: OperationRecorder, application: Application, service: str, fault: Fault, seconds: float
 ) -> DrillRecord:
     """Decide whether the drill may begin, and write down what undoes it."""
-    environment, places = recorder.environment, await fault_places(recorder.project, service)
+    environment, places = recorder.environment, await fault_places(recorder.project, service, fault)
     facts = DrillFacts(
         now=datetime.now(UTC),
         watcher=watcher_of(environment.name),

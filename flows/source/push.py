@@ -27,6 +27,7 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 
 from adapters.notifications.answer_server import AnswerPage
 from adapters.notifications.push_signature import is_ping, is_signed
+from flows.common.requester import PUSH
 from flows.source.push_places import push_secret
 from models.failures import RoasError
 
@@ -71,7 +72,7 @@ async def _ask_for_sync(name: str) -> AnswerPage:
         if await _waits(name):
             text = f"A sync of {name} waits already."
         else:
-            await arun_deployment(f"sync/{name}", timeout=0, parameters={"asked_by": "push"}, as_subflow=False)
+            await arun_deployment(f"sync/{name}", timeout=0, parameters={"asked_by": PUSH}, as_subflow=False)
             text = f"A sync of {name} runs soon."
     except ObjectNotFound:
         text = f"The Prefect server has no deployment sync/{name}: `roas serve` makes it."

@@ -100,7 +100,7 @@ async def find_servers(
         )
         if not logins:
             raise BadInputError(
-                f"{name} is the password of no PostgreSQL, MariaDB, MySQL or Redis of {environment.name};",
+                f"{name} is the password of no PostgreSQL, MariaDB, MySQL, RabbitMQ or Redis of {environment.name};",
                 advice=f"write its new value where the old one is, then `roas start {environment.name}`; it replaces "
                 f"{', '.join(sorted(services)) or 'no service'}.",
             )

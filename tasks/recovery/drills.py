@@ -14,10 +14,12 @@ from pydantic import ValidationError
 from adapters.host.local_lock import LocalLock
 from adapters.host.private_files import make_private_folder, read_regular, sync_folder, write_private
 from adapters.host.processes import this_process
+from adapters.snapshots.containers import EngineCommands
+from adapters.snapshots.streams import Limit
 from core.monitoring.snapshot import maintenance_windows
-from models.drills import DrillRecord, FaultPlaces
-from models.environments import Environment
-from models.failures import BadInputError, ContainerGoneError
+from models.drills import DrillRecord, Fault, FaultPlaces
+from models.environments import Environment, PostgresqlProbe
+from models.failures import BadInputError, ContainerGoneError, EngineError, SnapshotError
 from models.notifications import ReportedError
 from models.operations.record import OperationRecord
 from models.recovery import TicketState
@@ -32,6 +34,18 @@ log = logging.getLogger("roas")
 
 _OVERDUE = timedelta(minutes=1)
 """So long after its end a drill is undone although its process lives: it may hang."""
+
+_ANSWERS_WITHIN_SECONDS = 30.0
+_PSQL = (
+    *("psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--no-password", "--set=ON_ERROR_STOP=1"),
+    "--host=127.0.0.1",
+)
+_MAY_CLOSE = "SELECT 1 FROM pg_database WHERE datname = :'name' AND datallowconn AND pg_has_role(datdba, 'MEMBER');\n"
+_SET_LOGINS = (
+    "SELECT format('ALTER DATABASE %I ALLOW_CONNECTIONS {allowed}', datname) FROM pg_database "
+    "WHERE datname = :'name' AND datallowconn <> {allowed} \\gexec\n"
+)
+"""Unlike a role without login, a closed database can be opened by the only role that there is, from another one."""
 
 
 @contextmanager
@@ -86,7 +100,10 @@ async def end_drill(project: Project) -> DrillRecord | None:
 
     def undo() -> None:
         with suppress(ContainerGoneError):
-            project.engine.faults.undo(drill, start=start)
+            if drill.fault is Fault.REFUSED_LOGIN:
+                _ask_postgresql(project, drill.service, drill, _SET_LOGINS.format(allowed="true"))
+            else:
+                project.engine.faults.undo(drill, start=start)
         _place(name).unlink(missing_ok=True)
         sync_folder(_place(name).parent)
 
@@ -126,10 +143,53 @@ def read_reports(environment: str, since: datetime) -> Sequence[ReportedError]:
 
 
 @make_async
-def fault_places(project: Project, service: str) -> FaultPlaces | None:
-    """What a running container of a service offers to faults; None where none runs."""
+def fault_places(project: Project, service: str, fault: Fault) -> FaultPlaces | None:
+    """What a running container of a service offers to a fault; None where none runs."""
     running = (one for one in project.inspect_containers(service) if one.state == "running" and not one.one_off)
-    return next(map(project.engine.faults.places, running), None)
+    places = next(map(project.engine.faults.places, running), None)
+    probe = project.environment.service(service).probe
+    if places and fault is Fault.REFUSED_LOGIN and isinstance(probe, PostgresqlProbe):
+        its = {"user": probe.user, "database": probe.database or probe.user, "password_secret": probe.password_secret}
+        places = places.model_copy(update=its)
+        # Asked in the way in which it is undone.
+        if not _ask_postgresql(project, service, places, _MAY_CLOSE):
+            places = places.model_copy(update={"database": ""})
+    return places
+
+
+@make_async
+def make_fault(project: Project, drill: DrillRecord) -> None:
+    """Make the fault of a drill.
+
+    Raises:
+        EngineError: It cannot be made.
+    """
+    if drill.fault is Fault.REFUSED_LOGIN:
+        _ask_postgresql(project, drill.service, drill, _SET_LOGINS.format(allowed="false"))
+    else:
+        project.engine.faults.make(drill)
+
+
+def _ask_postgresql(project: Project, service: str, places: FaultPlaces, script: str) -> str:
+    """What the PostgreSQL of a service answers to a script, asked from another database than the one of `places`.
+
+    Raises:
+        EngineError: It does not run, or refuses.
+    """
+    running = [one for one in project.inspect_containers(service) if one.state == "running" and not one.one_off]
+    if not running:
+        raise EngineError(f"{service} does not run, and only its PostgreSQL can open database {places.database} again.")
+    other = "template1" if places.database == "postgres" else "postgres"
+    words = (*_PSQL, f"--username={places.user}", f"--dbname={other}", f"--set=name={places.database}")
+    password = project.secrets().get(places.password_secret or "")
+    secret = {} if password is None else {"PGPASSWORD": password}
+    commands = EngineCommands(project.variables(), "", Limit(_ANSWERS_WITHIN_SECONDS))
+    try:
+        what = f"psql in {service}"
+        command = commands.exec(running[0].container_id, what, words, secret, with_input=True)
+        return commands.answer(command, script.encode()).strip()
+    except SnapshotError as error:
+        raise EngineError(project.engine.redact(str(error))) from error
 
 
 @retry_read

@@ -13,7 +13,7 @@ from models.locks import Lock
 from models.settings import current_settings
 from tasks.runtime.stores import open_stores, stores_exist
 
-ASKED = frozenset({"stop", "restart", "rotate", "update"})
+ASKED = frozenset({"stop", "restart", "rollback", "rotate", "sync", "update"})
 """What asks for the name."""
 
 _TAKES_DOWN = frozenset({"stop", "restart"})
@@ -34,7 +34,7 @@ def find_lock(environment: str) -> Lock | None:
 
 
 def why_consent(environment: str, verb: str, services: Collection[str] = ()) -> str:
-    """Say why a person must type the name of an environment to stop, restart or update it; empty where none must.
+    """Say why a person must type the name of an environment for an operation of `ASKED`; empty where none must.
 
     Raises:
         StoreError: The stores cannot be read.
@@ -52,7 +52,7 @@ def why_consent(environment: str, verb: str, services: Collection[str] = ()) -> 
 
 
 def refuse_without_consent(environment: str, verb: str, confirm: str, services: Collection[str] = ()) -> None:
-    """Refuse to stop, restart or update an environment whose name a person has to type, and did not.
+    """Refuse an operation on an environment whose name a person has to type, and did not.
 
     Raises:
         BadInputError: Nothing was touched; the message says why, and what to give.

@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator
 
-from core.deployment.checks.findings import Findings, dot_version, version_numbers
+from core.deployment.checks.findings import INFO, Findings, dot_version, version_numbers
 from core.deployment.plan import cycle, dangling_dependencies
 from models.compose import Application, DependencyCondition, HealthcheckDeclaration, ServiceDeclaration
 from models.containers import EngineInfo
@@ -41,6 +41,15 @@ def check_hooks(facts: Facts) -> Iterable[Check]:
     for problem in facts.hook_problems.values():
         fix = f"Correct hooks of {facts.environment}; `docker compose --profile '*' config --services` lists services."
         findings.critical(f"{problem[:1].upper()}{problem[1:]}.", fix)
+    return findings
+
+
+def check_left_aside(facts: Facts) -> Iterable[Check]:
+    """Name what the Compose files say and nothing here does."""
+    findings = Findings("compose_files")
+    for name, declaration in facts.application.services.items():
+        for words in declaration.left_aside:
+            findings.add(INFO, f"{name}: {words}.", "Nothing, if that is right.", name)
     return findings
 
 
@@ -179,4 +188,4 @@ def check_probes(facts: Facts) -> Iterable[Check]:
     return findings
 
 
-CHECKS = (check_dependencies, check_hooks, check_images, check_healthchecks, check_probes)
+CHECKS = (check_dependencies, check_hooks, check_left_aside, check_images, check_healthchecks, check_probes)

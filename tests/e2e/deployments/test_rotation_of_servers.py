@@ -1,4 +1,4 @@
-"""PostgreSQL and MariaDB take a rotated password, also from a secret's file, and take the old one back."""
+"""PostgreSQL, MariaDB and RabbitMQ take a rotated password, also from a secret's file, and take the old one back."""
 
 from __future__ import annotations
 
@@ -36,6 +36,14 @@ SERVERS = {
         "expose: [5432]",
         "pg_isready -q -h 127.0.0.1",
         'PGPASSWORD="$$(cat /run/secrets/password)" psql -h db -U shop -d shop -c "select 1"',
+    ),
+    "rabbitmq": (
+        "command: [rabbitmq-server]\n  hostname: db",
+        "RABBITMQ_DEFAULT_USER: shop, RABBITMQ_DEFAULT_PASS: '${DB_PASSWORD}'",
+        "/var/lib/rabbitmq",
+        "expose: [5672]",
+        "rabbitmq-diagnostics -q check_port_listener 5672",
+        """python3 -c "import amqp, os; amqp.Connection('db', 'shop', os.environ['P']).connect()" """,
     ),
     "mariadb": (
         "command: [start-mariadb]",

@@ -12,9 +12,10 @@ from flows.deployment.startup import startup
 from flows.deployment.stop import stop
 from flows.recovery.drill import drill
 from models.drills import DrillRecord, Fault
-from models.failures import BadInputError
-from tasks.recovery.drills import end_drill, end_left_drill, fault_places, keep_drill, open_drill
+from models.failures import BadInputError, EngineError
+from tasks.recovery.drills import end_drill, end_left_drill, fault_places, keep_drill, make_fault, open_drill
 from tasks.runtime.project import open_project
+from tests.e2e.deployments.test_snapshots import image  # noqa: F401 - fixture
 from tests.e2e.flows.conftest import Place, until, well
 from tests.e2e.flows.test_watch import watching
 from tests.support.docker_command import docker_command
@@ -64,7 +65,7 @@ async def test_what_a_killed_drill_left_is_undone_twice_and_never_against_a_pers
     place.declare(well("web", tmpfs="['/filled:size=1m']"), drills=allowed(*Fault))
     await startup("test")
     project, web = open_project("test"), place.container("web")
-    places = await fault_places(project, "web")
+    places = await fault_places(project, "web", Fault.KILL)
     assert places is not None
     with place.stores() as stores:
         (begun,) = stores.operations.latest_recorded("test", 1)
@@ -97,6 +98,16 @@ async def test_what_a_killed_drill_left_is_undone_twice_and_never_against_a_pers
         *json.loads(docker_command("inspect", "-f", "{{json .NetworkSettings.Networks}}", web)).items(),
     )
     assert (name, set(before["DNSNames"])) == (same, set(now["DNSNames"]))
+    given = "{{.HostConfig.CpuQuota}} {{.HostConfig.NanoCpus}}"
+    await left(Fault.SLOW)
+    assert docker_command("inspect", "-f", given, web) == "1000 0"
+    docker_command("update", "--cpu-quota", "50000", web)
+    await end_left_drill("test")
+    assert docker_command("inspect", "-f", given, web) == "50000 0", "a person's limit wins"
+    docker_command("update", "--cpu-quota", "-1", web)
+    await left(Fault.SLOW)
+    await end_left_drill("test")
+    assert docker_command("inspect", "-f", given, web) == "-1 0"
     await left(Fault.KILL)
     assert place.containers(running=True) == []
     await end_left_drill("test")
@@ -143,3 +154,79 @@ async def test_each_fault_is_made_measured_and_undone(place: Place) -> None:
             assert docker_command("exec", place.container("web"), "ls", "-A", "/filled") == ""
         with pytest.raises(BadInputError, match=r"Error err-.* of test is open"):
             await drill("test", service="web", fault=Fault.STOP, confirm="test")
+
+
+@pytest.mark.campaign(seconds=60)
+async def test_a_slow_service_is_detected_and_has_its_processor_again_at_the_end(place: Place) -> None:
+    place.declare(REDIS, drills=allowed(Fault.SLOW, detect_seconds=60, repair_seconds=60))
+    await startup("test")
+    async with watching(place):
+        record = await drilled(place, Fault.SLOW, seconds=30)
+    print(record.verdict)
+    assert record.detected_at is not None
+    assert docker_command("inspect", "-f", "{{.HostConfig.CpuQuota}}", place.container("web")) in ("-1", "0")
+
+
+POSTGRESQL = """
+db:
+  image: roas/gallery:local
+  command: [start-postgres]
+  environment: {POSTGRES_USER: shop, POSTGRES_DB: shop, POSTGRES_PASSWORD: "${DB_PASSWORD}"}
+  expose: [5432]
+  healthcheck: {test: [CMD-SHELL, pg_isready -q -h 127.0.0.1], interval: 1s, timeout: 30s, retries: 30}
+"""
+
+
+def declare_postgresql(place: Place, **drills: Any) -> None:
+    (place.folder / ".env").write_text("DB_PASSWORD=correct-horse\n")
+    probe = {"kind": "postgresql", "user": "shop", "password_secret": "DB_PASSWORD"}
+    place.declare(
+        POSTGRESQL,
+        drills=allowed(Fault.REFUSED_LOGIN, **drills),
+        secrets="[{name: DB_PASSWORD}]",
+        services=json.dumps({"db": {"probe": probe}}),
+    )
+
+
+def log_in(place: Place, database: str = "shop") -> str:
+    words = ("-h", "127.0.0.1", "-U", "shop", "-d", database, "-Atc", "select 1")
+    return docker_command("exec", "-e", "PGPASSWORD=correct-horse", place.container("db"), "psql", *words)
+
+
+@pytest.mark.campaign(seconds=90)
+async def test_a_refused_login_is_detected_and_undone_also_where_the_drill_was_killed_and_the_server_restarted(
+    place: Place,
+    image: None,  # noqa: F811
+) -> None:
+    declare_postgresql(place, detect_seconds=60, repair_seconds=60)
+    await startup("test")
+    project = open_project("test")
+    with place.stores() as stores:
+        (begun,) = stores.operations.latest_recorded("test", 1)
+    places = await fault_places(project, "db", Fault.REFUSED_LOGIN)
+    assert places is not None
+    assert places.database == "shop"
+    now = datetime.now(UTC)
+    its = {"deployment_id": begun.deployment_id, "service": "db", "fault": Fault.REFUSED_LOGIN}
+    await keep_drill("test", left := DrillRecord(**dict(places), **its, made_at=now, until=now))
+    await make_fault(project, left)
+    with pytest.raises(AssertionError, match="not currently accepting connections"):
+        log_in(place)
+    docker_command("restart", place.container("db"))
+    with pytest.raises(AssertionError, match="not currently accepting connections"):
+        log_in(place)
+    docker_command("stop", place.container("db"))
+    with pytest.raises(EngineError, match="db does not run"):
+        await end_left_drill("test")
+    assert open_drill("test") is not None
+    docker_command("start", place.container("db"))
+    await until(lambda: place.health("db") == "healthy")
+    await end_left_drill("test")
+    assert log_in(place) == "1"
+    assert await end_drill(project) is None
+
+    async with watching(place):
+        record = await drilled(place, Fault.REFUSED_LOGIN, seconds=30, service="db")
+    print(record.verdict)
+    assert record.detected_at is not None
+    assert log_in(place) == "1"

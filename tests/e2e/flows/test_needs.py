@@ -19,6 +19,7 @@ from adapters.stores import Stores
 from flows.agent.agent import Agent
 from flows.common.requester import SCHEDULE
 from flows.deployment.restart import restart
+from flows.deployment.rollback import rollback
 from flows.deployment.startup import startup
 from flows.deployment.stop import stop
 from flows.deployment.update import update
@@ -210,7 +211,7 @@ async def test_a_locked_environment_is_updated_by_its_schedule_and_recovered_and
     with shop.stores() as stores:
         stores.pauses.lock("data", "sale", "ann", datetime.now(UTC))
     begun = started_at(data, "db")
-    for asked in (stop("data"), restart("data", confirm="test"), update("data", confirm="Data")):
+    for asked in (stop("data"), restart("data", confirm="test"), update("data", confirm="Data"), rollback("data")):
         with pytest.raises(BadInputError, match=r"it is locked by ann since .*: sale; confirm it by its name"):
             await asked
     assert started_at(data, "db") == begun

@@ -182,3 +182,23 @@ def test_a_channel_is_not_written_into_a_compose_file(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFileError, match="Write the line there yourself"):
         add_channel(file, "shop", "roas-ntfy/shop")
     assert file.read_text() == SHOP
+
+
+def test_documents_of_one_file_count_like_files_in_any_of_them(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        f"{SHOP}---\nx-roas: {{start_timeout_seconds: 30}}\nservices: {{db: {{labels: {{roas.order: web}}}}}}\n",
+    )
+    environment = read_environment(file)
+    assert environment.start_timeout_seconds == 30
+    assert [one.service for one in environment.services["db"].dependencies] == ["web"]
+    assert (
+        environment.services["web"].stabilisation_seconds
+        == read_environment(written(tmp_path / "one")).services["web"].stabilisation_seconds
+    )
+
+    only = written(tmp_path, "name: shop\nservices: {web: {image: a}}\n---\nx-roas: {start_timeout_seconds: 30}\n")
+    assert read_environment(only).start_timeout_seconds == 30
+    wrong = written(tmp_path, "services: {web: {image: a}}\n---\nx-roas:\n  start_timeout: 30\n")
+    with pytest.raises(EnvironmentFileError, match=r"compose\.yaml:4: .*start_timeout"):
+        read_environment(wrong)

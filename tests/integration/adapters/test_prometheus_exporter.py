@@ -385,6 +385,41 @@ def test_an_operation_is_counted_once_when_it_ends(stores: Stores, url: str) -> 
         assert shown[f"roas_operation_duration_seconds_sum{{{labels}}}"] == 207
 
 
+def test_drills_and_rotations_are_counted_once_they_end(stores: Stores, url: str) -> None:
+    drill = {
+        "deployment_id": "d", "container_id": "c", "service": "bot", "fault": "kill", "passed": False,
+        "made_at": NOON.isoformat(), "until": NOON.isoformat(),
+    }  # fmt: skip
+    for number, (flow, status, details) in enumerate(
+        [
+            ("drill", OperationStatus.SUCCESS, {"drill": drill | {"passed": True}}),
+            ("drill", OperationStatus.FAILED, {"drill": drill}),
+            ("drill", OperationStatus.FAILED, {}),
+            ("rotate-secret", OperationStatus.SUCCESS, {"rotated": "DB_PASSWORD"}),
+            ("rotate-secret", OperationStatus.FAILED, {"rotated": "DB_PASSWORD"}),
+        ]
+    ):
+        kind = OperationType.HEALTH_CHECK if flow == "drill" else OperationType.START
+        one = replace(START, deployment_id=f"prod-{number}", operation_type=kind, details={"flow": flow} | details)
+        stores.operations.begin(one)
+        stores.operations.finish(one.deployment_id, status, NOON + SECOND)
+    for _ in range(2):
+        shown = _scrape(url)
+        for what in ("drills", "rotations"):
+            for result in ("success", "failed"):
+                assert shown[f"roas_{what}_total{{environment=prod,result={result}}}"] == 1, (what, result)
+        assert shown["roas_updates_total{environment=prod,result=failed}"] == 0
+
+
+def test_needs_are_shown_as_the_files_declare_them(settings: Settings, url: str) -> None:
+    settings.environments_dir.mkdir()
+    text = "name: prod\nproject: prod\ncompose_files: [compose.yaml]\nneeds: [data/db, proxy]\n"
+    (settings.environments_dir / "prod.yaml").write_text(text)
+    shown = _scrape(url)
+    for need in ("data/db", "proxy"):
+        assert shown[f"roas_environment_need{{environment=prod,need={need}}}"] == 1
+
+
 def test_counters_do_not_fall_when_old_operations_are_archived(stores: Stores, url: str) -> None:
     for number in range(3):
         stores.operations.begin(replace(START, deployment_id=f"prod-{number}"))

@@ -12,7 +12,7 @@ from adapters.stores import Stores
 from cli.main import roas
 from models.failures import BadInputError
 from models.operations import OperationType
-from tasks.reporting.consent import find_lock, refuse_without_consent, why_consent
+from tasks.reporting.consent import ASKED, find_lock, refuse_without_consent, why_consent
 from tasks.reporting.environment_view import read_environment_view
 from tasks.runtime.stores import open_stores
 from tests.integration.tasks.test_needs import begun, declare, folder  # noqa: F401 - fixture
@@ -49,19 +49,15 @@ def test_who_is_needed_by_what_runs_is_asked_about_and_only_for_what_takes_it_do
 
 def test_a_lock_is_recorded_as_no_pause_and_ends_once(stores: Stores) -> None:
     locked = run("lock", "shop", "--reason", "sale")
-    assert locked.output == (
-        "shop is locked: to stop, restart or update it, its name has to be typed. `roas unlock shop` ends that\n"
-    )
+    assert locked.output == "shop is locked: who changes it has to type its name. `roas unlock shop` ends that\n"
     lock = find_lock("shop")
     assert lock is not None
     assert lock.words.startswith("locked by ")
     assert lock.words.endswith(" UTC: sale")
     assert list(stores.pauses.active(NOW)) == []
     assert read_environment_view("shop").status.lock == lock
-    assert {verb: bool(why_consent("shop", verb)) for verb in ("stop", "restart", "update", "start")} == {
-        "stop": True,
-        "restart": True,
-        "update": True,
+    assert {verb: bool(why_consent("shop", verb)) for verb in (*ASKED, "start")} == {
+        **dict.fromkeys(ASKED, True),
         "start": False,
     }
     assert run("unlock", "shop").output == "shop is unlocked\n"
@@ -93,7 +89,7 @@ def test_only_the_name_itself_is_consent(stores: Stores, confirm: str) -> None:
     refuse_without_consent("wiki", "update", confirm)
 
 
-@pytest.mark.parametrize("command", [["stop"], ["restart"], ["update", "--now"], ["down"]])
+@pytest.mark.parametrize("command", [["stop"], ["restart"], ["update", "--now"], ["down"], ["rollback"], ["sync"]])
 @pytest.mark.parametrize("confirm", [[], ["--confirm", "other"]])
 def test_commands_refuse_before_anything_is_run(stores: Stores, command: list[str], confirm: list[str]) -> None:
     stores.pauses.lock("shop", "", "ann", NOW)

@@ -311,3 +311,10 @@ def test_an_older_compose_replaces_what_depends_on_what_it_replaces() -> None:
     assert plan(app, there, compose_version="2.26.1-4").service("web").action is PlannedAction.RECREATE
     assert plan(app, there, compose_version="2.29.7").service("web").action is PlannedAction.KEEP
     assert plan(app, there, compose_version="5.1.0").service("web").action is PlannedAction.KEEP
+
+
+def test_what_only_compose_does_is_noted_and_no_part_of_the_id() -> None:
+    plain = plan(application(service("web")), [])
+    noted = plan(application(service("web", left_aside=("post_start is left aside", "provider is left aside"))), [])
+    assert noted.service("web").note == "post_start is left aside; provider is left aside"
+    assert plan_id(noted) == plan_id(plain)

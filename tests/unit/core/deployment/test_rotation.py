@@ -7,7 +7,7 @@ import base64
 import pytest
 
 from core.deployment.rotation import change_password, mariadb_hash, scram_verifier
-from models.environments import MysqlProbe, PostgresqlProbe, Probe, RedisProbe
+from models.environments import AmqpProbe, MysqlProbe, PostgresqlProbe, Probe, RedisProbe
 
 VALUE = "correct-horse-battery"
 
@@ -32,6 +32,7 @@ def test_the_hash_is_that_of_mariadb() -> None:
         PostgresqlProbe(kind="postgresql", user="shop"),
         MysqlProbe(kind="mysql", user="root"),
         RedisProbe(kind="redis"),
+        AmqpProbe(kind="amqp", user="shop", password_secret="P"),
     ],
     ids=lambda probe: probe.kind,
 )
@@ -59,4 +60,13 @@ def test_the_name_of_a_role_is_quoted() -> None:
 
     assert change_password(probe, VALUE, beside_old=False, salt=b"").given.startswith(
         'ALTER ROLE "a""; drop role b; --" '
+    )
+
+
+def test_values_cannot_end_an_expression_of_rabbitmq() -> None:
+    probe = AmqpProbe(kind="amqp", user='a"/utf8>>, b', password_secret="P")
+
+    assert change_password(probe, 'é"\\x1', beside_old=False, salt=b"").given == (
+        r'rabbit_auth_backend_internal:change_password(<<"a\x{22}\x{2f}utf8\x{3e}\x{3e}\x{2c}\x{20}b"/utf8>>, '
+        r'<<"\x{e9}\x{22}\x{5c}x1"/utf8>>, <<"roas">>).' + "\n"
     )

@@ -159,6 +159,12 @@ def test_what_was_measured_is_recorded_with_the_result() -> None:
         ({"mounts": (replace(FOLDER, problem="it does not exist"),)}, "mounts", WARNING, "empty folder"),
         ({"mounts": (replace(MOUNT, problem="this user may not read it"),)}, "mounts", WARNING, "may not read"),
         (
+            {"declared": declared(left_aside=("pre_stop is left aside",))},
+            "compose_files",
+            INFO,
+            "redis: pre_stop is left",
+        ),
+        (
             {"mounts": (replace(MOUNT, content_problem="/app/a.json does not parse: line 1"),)},
             "mounted_configuration",
             WARNING,

@@ -95,6 +95,8 @@ def test_a_drill_begins_where_all_is_well_and_it_is_allowed() -> None:
         (shop(), Fault.UNHEALTHY, replace(FACTS, places=FaultPlaces(container_id="c")), "no health check"),
         (shop(), Fault.FULL_DISK, replace(FACTS, places=FaultPlaces(container_id="c")), "no tmpfs with a size"),
         (shop(), Fault.LOST_NETWORK, FACTS, "no network of its own project"),
+        (shop(), Fault.SLOW, FACTS, "no processor time left"),
+        (shop(), Fault.REFUSED_LOGIN, FACTS, "no database of PostgreSQL that its probe's user may close"),
     ],
 )
 def test_a_drill_is_refused_with_the_reason_and_what_to_do(

@@ -435,6 +435,21 @@ def test_no_command_gets_more_rights_than_its_container(change: Body, allowed: b
             pass_through("POST", "/containers/web/exec", body, facts)
 
 
+@pytest.mark.parametrize(
+    ("change", "allowed"),
+    [({}, True), ({"NanoCpus": 10**7}, True), ({"Memory": 0}, False), ({"RestartPolicy": {}}, False)],
+)
+def test_only_the_processor_time_of_a_container_may_be_limited_later(change: Body, allowed: bool) -> None:
+    body = orjson.dumps({"CpuQuota": -1} | change)
+    for project in (OWN, "roas-ops"):
+        facts = {(ObjectKind.CONTAINER, "web"): EngineObject(identity=ID, project=project)}
+        if allowed and project == OWN:
+            assert pass_through("POST", "/containers/web/update", body, facts).body
+        else:
+            with pytest.raises(RequestRefusedError):
+                pass_through("POST", "/containers/web/update", body, facts)
+
+
 def test_a_command_begun_elsewhere_is_not_started() -> None:
     with pytest.raises(RequestRefusedError):
         pass_through(
