@@ -23,7 +23,17 @@ from core.notifications.samples import examples
 from core.storage.incidents import OWN_SYSTEM
 from models.environments import Environment
 from models.failures import BadInputError, StoreError
-from models.notifications import Addresses, Message, News, NewsDetails, Notification, NotificationReason, ReportedError
+from models.maintenance import Maintenance
+from models.notifications import (
+    Addresses,
+    Message,
+    News,
+    NewsDetails,
+    Notification,
+    NotificationReason,
+    ReportedError,
+    Tone,
+)
 from models.settings import current_settings
 from tasks.recovery.news_details import details_of
 from tasks.recovery.send_messages import deliver
@@ -142,6 +152,19 @@ async def send_examples(environment: Environment) -> dict[str, str | None]:
             if failed[block] is not None:
                 break
     return failed
+
+
+async def report_maintenance(maintenance: Maintenance) -> None:
+    """Send one message of a maintenance that has ended to all receivers of its environments; a failure is logged."""
+    blocks: set[str] = set()
+    for one in maintenance.environments:
+        with suppress(BadInputError):
+            blocks |= set(find_environment(one.name).notify)
+    tone = Tone.SUCCESS if maintenance.success else Tone.FAILURE
+    summary = "All is up again." if maintenance.success else "Not all is up again: `roas host` and `roas tickets` say why."
+    message = Message(tone=tone, title=maintenance.title, summary=summary, items=maintenance.lines)
+    for failed in filter(None, await asyncio.gather(*(deliver(block, message) for block in sorted(blocks)))):
+        log.warning("the report of a maintenance was not sent: %s", failed)
 
 
 def preview_messages(subject: str) -> list[Message]:
