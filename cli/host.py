@@ -13,7 +13,7 @@ from cli.exit_codes import FAILED
 from cli.options import as_json, duration
 from cli.run_flow import run_flow, show_answer
 from flows.common.terminal import echo
-from models.failures import BadInputError
+from models.failures import BadInputError, RoasError
 
 if TYPE_CHECKING:
     from models.maintenance import Maintenance
@@ -28,7 +28,7 @@ def host(context: click.Context, json_wanted: bool) -> None:
     """Show the maintenance of this machine that is open, or the last one."""
     if context.invoked_subcommand is not None:
         return
-    from tasks.deployment.maintenance import last_maintenance
+    from tasks.runtime.maintenance import last_maintenance
 
     if (maintenance := last_maintenance()) is None and not json_wanted:
         echo("this host had no maintenance")
@@ -70,7 +70,7 @@ def maintain(
     if sum((reboot, restart_engine, bool(command), end_wanted)) > 1 or command == "":
         what = "--reboot, --restart-engine, --command and --end cannot be combined, and a command is not empty;"
         raise BadInputError(what, advice='give one of them, such as --command "apt-get -y upgrade".')
-    from tasks.deployment.maintenance import maintaining_alone, open_maintenance
+    from tasks.runtime.maintenance import maintaining_alone, open_maintenance
 
     with maintaining_alone() as other:
         if other is not None:
@@ -85,7 +85,10 @@ def maintain(
             command = _RESTART_ENGINE if restart_engine else command or ""
             words = ["systemctl", "reboot"] if reboot else ["/bin/sh", "-c", command] if command else []
             maintenance = _begin(maintenance, reason, length, names, command, reboot=reboot)
-        _show(_run(maintenance, words))
+        maintenance = _run(maintenance, words)
+    _show(maintenance)
+    if not maintenance.success:
+        sys.exit(FAILED)
 
 
 def _begin(
@@ -117,7 +120,10 @@ def _begin(
     stopped = ", ".join(one.name for one in plan.environments) or "nothing"
     echo(f"stops {stopped}; then {work}; all is up again by {plan.until:%Y-%m-%d %H:%M} UTC at the latest", err=True)
     locks = {one.name: lock for one in plan.environments if (lock := find_lock(one.name))}
-    for name, why in {plan.host: "its maintenance", **{name: f"it is {lock.words}" for name, lock in locks.items()}}.items():
+    for name, why in {
+        plan.host: "its maintenance",
+        **{name: f"it is {lock.words}" for name, lock in locks.items()},
+    }.items():
         if name not in names:
             refused, advice = "Nothing was stopped", f"give --confirm {name}."
             ask(f"{name}: {why}. Type its name to go on", refused=refused, advice=advice, name=name)
@@ -132,16 +138,20 @@ def _run(maintenance: Maintenance, words: list[str] | None) -> Maintenance:
 
         return await (bring_up(maintenance) if words is None else maintain(maintenance, words))
 
+    from tasks.runtime.maintenance import open_maintenance
+
     try:
-        return run_flow(run)
+        done: Maintenance = run_flow(run)
     except BaseException:
-        with suppress(OSError):
-            echo("the maintenance is open: `roas host` shows it, `roas host maintain --end` brings all up", err=True)
+        with suppress(OSError, RoasError):
+            if open_maintenance() is not None:
+                echo("the maintenance is open: `roas host maintain --end` brings up what it stopped", err=True)
         raise
+    return done
 
 
 def _show(maintenance: Maintenance) -> None:
-    from tasks.deployment.maintenance import open_maintenance
+    from tasks.runtime.maintenance import open_maintenance
 
     echo(maintenance.title)
     for line in (*maintenance.output, *maintenance.lines):
@@ -149,5 +159,3 @@ def _show(maintenance: Maintenance) -> None:
     if open_maintenance() is not None:
         end = f"until {maintenance.until:%Y-%m-%d %H:%M} UTC, when the agent brings all up"
         echo(f"{maintenance.stage}, {end}; sooner: roas host maintain --end")
-    elif not maintenance.success:
-        sys.exit(FAILED)

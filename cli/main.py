@@ -56,7 +56,19 @@ COMMANDS_OF: dict[str, tuple[str, ...]] = {
     **{
         name: (name,)
         for name in (
-            *("completion", "doctor", "drill", "fleet", "gate", "history", "host", "logs", "mcp", "notify", "postmortem"),
+            *(
+                "completion",
+                "doctor",
+                "drill",
+                "fleet",
+                "gate",
+                "history",
+                "host",
+                "logs",
+                "mcp",
+                "notify",
+                "postmortem",
+            ),
             *("resume", "sample", "schedule", "schema", "secret", "service", "size"),
             *("snapshot", "sync", "top", "update", "why"),
         )

@@ -39,7 +39,8 @@ class MaintainedEnvironment(BaseModel):
         """In words, as the report has it."""
         if self.up_at is None:
             return f"{self.name}: {'not up' if self.failed else 'left'}: {self.outcome or 'nothing was done yet'}"
-        return f"{self.name}: up" + (f", {(self.up_at - self.down_at).total_seconds():.0f} s" if self.down_at else "")
+        down = f", down for {(self.up_at - self.down_at).total_seconds():.0f} s" if self.down_at else ""
+        return f"{self.name}: up{down}"
 
 
 class Maintenance(BaseModel):

@@ -11,7 +11,7 @@ from adapters.host.own_command import BegunCommand, begin_own_command
 from adapters.host.processes import boot_id
 from core.deployment.maintenance import goes_up
 from models.failures import RoasError
-from tasks.deployment.maintenance import carrier, open_maintenance
+from tasks.runtime.maintenance import carrier, open_maintenance
 
 log = logging.getLogger("roas")
 
@@ -30,7 +30,8 @@ async def keep_bringing_up(every: timedelta = EVERY) -> None:
     while True:
         try:
             if command is not None and command.code is not None:
-                log.info("the maintenance ended with exit code %d: %s", command.code, " ".join(command.tail(_TAIL_BYTES)))
+                said = " ".join(command.tail(_TAIL_BYTES))
+                log.info("roas host maintain --end ended with exit code %d: %s", command.code, said)
                 command = None
             if command is None and _is_due():
                 command = begin_own_command(["host", "maintain", "--end"], variables=_variables(), folder=None)
@@ -42,11 +43,7 @@ async def keep_bringing_up(every: timedelta = EVERY) -> None:
 
 def _is_due() -> bool:
     maintenance = open_maintenance()
-    return (
-        maintenance is not None
-        and goes_up(maintenance, boot=boot_id(), now=datetime.now(UTC))
-        and carrier() is None
-    )
+    return maintenance is not None and goes_up(maintenance, boot=boot_id(), now=datetime.now(UTC)) and carrier() is None
 
 
 def _variables() -> dict[str, str]:

@@ -25,17 +25,15 @@ from models.maintenance import MaintainedEnvironment, Maintenance, Stage
 from models.operations import OperationStatus
 from tasks.deployment.maintenance import (
     begin_quiet,
-    close_maintenance,
     do_work,
     end_quiet,
     ended_operation,
     find_down,
-    keep_maintenance,
-    open_maintenance,
     why_not_up,
 )
 from tasks.deployment.services import inspect_application, read_known
 from tasks.recovery.notify import report_maintenance
+from tasks.runtime.maintenance import close_maintenance, keep_maintenance, open_maintenance
 from tasks.runtime.project import Project, load_project
 
 log = logging.getLogger("roas")

@@ -1,4 +1,4 @@
-"""Maintenance of this host: its record on the disk, which environments run, the quiet, and the work itself."""
+"""Maintenance of this host: which environments run, the quiet, the work itself, and a boot that nobody announced."""
 
 from __future__ import annotations
 
@@ -6,18 +6,13 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-
-from pydantic import ValidationError
 
 from adapters.config.environment_files import known_environments
 from adapters.config.needs import declared_needs
-from adapters.host.local_lock import LocalLock
-from adapters.host.private_files import make_private_folder, read_regular, sync_folder, write_private
-from adapters.host.processes import boot_id, this_process, this_user
+from adapters.host.private_files import make_private_folder, read_regular, write_private
+from adapters.host.processes import boot_id, this_user
 from adapters.host.programs import ProgramRun, run_beside
 from core.deployment.desired_state import last_that_counts, should_run
 from core.deployment.maintenance import stop_order, why_left
@@ -32,6 +27,7 @@ from tasks.errors.redact import redact_now
 from tasks.recovery.drills import open_drill
 from tasks.recovery.stops import stop_of
 from tasks.runtime.hosts import refuse_elsewhere_now, this_host
+from tasks.runtime.maintenance import keep_maintenance, open_maintenance
 from tasks.runtime.project import Project, load_project
 from tasks.runtime.retry_policy import make_async
 from tasks.runtime.stores import open_stores, stores_exist
@@ -42,51 +38,6 @@ _BOOT_WITHIN = timedelta(minutes=15)
 """So long after a boot nobody is told of what is not up yet."""
 
 _OUTPUT_BYTES, _LINES = 256 * 1024, 20
-
-
-@contextmanager
-def maintaining_alone() -> Iterator[str | None]:
-    """Be the only process that carries a maintenance of this host; yields the other one, None without."""
-    lock = _lock()
-    try:
-        yield lock.take(f"{this_process()} since {datetime.now(UTC):%H:%M:%S} UTC")
-    finally:
-        lock.release()
-
-
-def carrier() -> str | None:
-    """The process that carries a maintenance of this host; None where none does."""
-    return _lock().holder()
-
-
-def keep_maintenance(maintenance: Maintenance) -> Maintenance:
-    """Write a maintenance down before what it says is done; it survives a kill and a power failure."""
-    return _write(_place(), maintenance)
-
-
-def close_maintenance(maintenance: Maintenance) -> None:
-    """End a maintenance; the last one can still be read."""
-    _write(_last(), maintenance)
-    _place().unlink(missing_ok=True)
-    sync_folder(_place().parent)
-
-
-def open_maintenance() -> Maintenance | None:
-    """The maintenance of this host that has not ended; None without one.
-
-    Raises:
-        BadInputError: Its record is damaged, or another host's.
-    """
-    maintenance = _read(_place())
-    if maintenance is not None and maintenance.host_id != this_host().host_id:
-        what = f"{_place()} is of a maintenance of {maintenance.host}, which is another host;"
-        raise BadInputError(what, advice="remove the file: it came with a copied data folder.")
-    return maintenance
-
-
-def last_maintenance() -> Maintenance | None:
-    """The maintenance that is open, else the last one that ended."""
-    return open_maintenance() or _read(_last())
 
 
 def plan_maintenance(reason: str, until: datetime, *, command: str = "", reboot: bool = False) -> Maintenance:
@@ -209,13 +160,13 @@ async def note_boot() -> None:
     """Where the machine has booted since the last agent, and nobody announced it, leave a maintenance to bring up what
     ran: in order, with one report. The first agent only notes the boot.
     """
-    place, boot = _place().parent / "boot", boot_id()
+    place, boot = current_settings().data_dir.absolute() / "maintenance" / "boot", boot_id()
     try:
         before = read_regular(place).decode(errors="replace") if place.exists() else boot
-        if before != boot and stores_exist() and open_maintenance() is None:
-            if (left := await asyncio.to_thread(_after_boot)) is not None:
-                await begin_quiet(keep_maintenance(left))
-                log.info("the machine has booted: what ran is brought up in order")
+        has_booted = before != boot and stores_exist() and open_maintenance() is None
+        if has_booted and (left := await asyncio.to_thread(_after_boot)) is not None:
+            await begin_quiet(keep_maintenance(left))
+            log.info("the machine has booted: what ran is brought up in order")
         make_private_folder(place.parent)
         write_private(place, boot.encode())
     except (RoasError, OSError) as error:
@@ -246,34 +197,3 @@ def _environment(name: str, services: Iterable[str], after: str) -> MaintainedEn
 
 def _new_id(environment: str) -> str:
     return f"{environment}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-
-
-def _write(place: Path, maintenance: Maintenance) -> Maintenance:
-    make_private_folder(place.parent)
-    write_private(place, maintenance.model_dump_json().encode())
-    sync_folder(place.parent)
-    return maintenance
-
-
-def _read(place: Path) -> Maintenance | None:
-    try:
-        return Maintenance.model_validate_json(read_regular(place))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValidationError) as error:
-        raise BadInputError(
-            f"The record of a maintenance cannot be read from {place};",
-            advice="`roas history` shows what it stopped: start that, and remove the file.",
-        ) from error
-
-
-def _lock() -> LocalLock:
-    return LocalLock(current_settings().data_dir.absolute() / "held" / "host.maintenance.lock")
-
-
-def _place() -> Path:
-    return current_settings().data_dir.absolute() / "maintenance" / "open.json"
-
-
-def _last() -> Path:
-    return _place().with_name("last.json")

@@ -161,7 +161,7 @@ async def report_maintenance(maintenance: Maintenance) -> None:
         with suppress(BadInputError):
             blocks |= set(find_environment(one.name).notify)
     tone = Tone.SUCCESS if maintenance.success else Tone.FAILURE
-    summary = "All is up again." if maintenance.success else "Not all is up again: `roas host` and `roas tickets` say why."
+    summary = "All is up again." if maintenance.success else "Something failed: `roas host` says what."
     message = Message(tone=tone, title=maintenance.title, summary=summary, items=maintenance.lines)
     for failed in filter(None, await asyncio.gather(*(deliver(block, message) for block in sorted(blocks)))):
         log.warning("the report of a maintenance was not sent: %s", failed)
