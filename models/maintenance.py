@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Stage(StrEnum):
-    """How far a maintenance came. It is on the disk before what it names begins, and goes in this order only."""
+    """How far a maintenance came: on the disk before what it names begins, and in this order only."""
 
     STOPPING = "stopping"
     STOPPED = "stopped"
@@ -18,36 +18,28 @@ class Stage(StrEnum):
 
 
 class MaintainedEnvironment(BaseModel):
-    """An environment that is brought up again, with the `services` that ran.
+    """An environment that is brought up again, by the operation `start_id`, with the `services` that ran before.
 
-    `after` is its operation that was the newest then, or our stop: a newer one but `start_id`, our own restart, is a
-    person's word. `outcome` is why it is not up, or was left; empty where it is up.
+    `after` is our stop, or the newest operation before a boot: a newer one is a person's word. `services` are empty
+    after a boot: what ended then. `outcome` is how it is in the end.
     """
 
     model_config = ConfigDict(frozen=True)
 
     name: str
-    services: tuple[str, ...]
+    services: tuple[str, ...] = ()
     after: str
     start_id: str
     down_at: datetime | None = None
-    up_at: datetime | None = None
     outcome: str = ""
     failed: bool = False
 
-    def __str__(self) -> str:
-        """In words, as the report has it."""
-        if self.up_at is None:
-            return f"{self.name}: {'not up' if self.failed else 'left'}: {self.outcome or 'nothing was done yet'}"
-        down = f", down for {(self.up_at - self.down_at).total_seconds():.0f} s" if self.down_at else ""
-        return f"{self.name}: up{down}"
-
 
 class Maintenance(BaseModel):
-    """One maintenance of a host, or what is done after a boot that nobody `announced`.
+    """One maintenance of a host; `boot` is the boot of the machine in which it began.
 
-    `boot` names the boot of the machine in which it began. `command` is without secrets, and empty where there is none;
-    `worked` says how that ended. Environments are in the order in which they are stopped.
+    `command` is without secrets, `output` its last lines; `worked` says how it ended. Environments are in the order in
+    which they stop.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -60,20 +52,18 @@ class Maintenance(BaseModel):
     reason: str
     begun_at: datetime
     until: datetime
-    stage: Stage
-    announced: bool = True
+    stage: Stage = Stage.STOPPING
     reboot: bool = False
     command: str = ""
     worked: str = ""
     failed: bool = False
     output: tuple[str, ...] = ()
-    environments: tuple[MaintainedEnvironment, ...]
+    environments: tuple[MaintainedEnvironment, ...] = ()
 
     @property
     def title(self) -> str:
-        """Of what, by whom and why: the reason of its pauses too."""
-        what = f"maintenance of {self.host} by {self.by}" if self.announced else f"boot of {self.host}"
-        return f"{what} ({self.maintenance_id}): {self.reason}"
+        """Of what, by whom and why; the reason of its pauses too."""
+        return f"{self.maintenance_id} of {self.host} by {self.by}: {self.reason or 'no reason given'}"
 
     @property
     def success(self) -> bool:
@@ -83,4 +73,5 @@ class Maintenance(BaseModel):
     @property
     def lines(self) -> tuple[str, ...]:
         """What was done, and how each environment is, in the order of the stop."""
-        return (*((self.worked,) if self.worked else ()), *map(str, self.environments))
+        done = (self.worked,) if self.worked else ()
+        return (*done, *(f"{one.name}: {one.outcome or self.stage}" for one in self.environments))

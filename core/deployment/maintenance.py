@@ -12,38 +12,39 @@ from models.recovery import Pause
 
 
 def stop_order(environments: Collection[str], needs: NeedsOf) -> list[str]:
-    """Order environments so that each stops after all that need it; the reverse is the order in which they start."""
-    # What needs another has that one's dependants less itself, so fewer; in a circle no order is right.
+    """Order environments so that each stops after all that need it; the reverse is the order of the start."""
+    # Who needs another has fewer dependants than that one, which has all of them and him.
     return sorted(environments, key=lambda name: (len(dependants_of_environment(name, needs)), name))
 
 
-def goes_up(maintenance: Maintenance, *, boot: str, now: datetime, asked: bool = False) -> bool:
+def goes_up(maintenance: Maintenance, *, boot: str, now: datetime) -> bool:
     """Whether one that no process carries brings its environments up now; else it waits for a person or its end.
 
     One that waits for a person outlasts a boot: whoever changes a part of the machine may start it several times.
     """
     waits_for_person = maintenance.stage is Stage.STOPPED and not (maintenance.reboot or maintenance.command)
-    booted = boot != maintenance.boot and not waits_for_person
-    return asked or booted or maintenance.stage is Stage.STARTING or now >= maintenance.until
+    has_booted = boot != maintenance.boot and not waits_for_person
+    return has_booted or maintenance.stage is Stage.STARTING or now >= maintenance.until
 
 
 def why_left(
-    environment: MaintainedEnvironment, maintenance: Maintenance, last: Operation | None, pauses: Sequence[Pause]
+    one: MaintainedEnvironment, maintenance: Maintenance, last: Operation | None, pauses: Sequence[Pause]
 ) -> str:
     """Why an environment is not brought up: a person acted on it since; empty where it is to be.
 
     `last` is its newest operation that says whether it is to run.
     """
-    if last is None or last.deployment_id not in (environment.after, environment.start_id):
-        if last is None or last.started_at < maintenance.begun_at:
-            return "it was not stopped"
-        return f"{last.kind} {last.deployment_id} came since"
-    since = [
-        pause
-        for pause in pauses
-        if pause.service is None
-        and pause.environment in (None, environment.name)
-        and pause.paused_at >= maintenance.begun_at
-        and pause.reason != maintenance.title
-    ]
-    return f"{since[0].by} paused its recovery since: {since[0].reason}" if since else ""
+    if last is None or last.deployment_id not in (one.after, one.start_id):
+        is_newer = last is not None and last.started_at >= maintenance.begun_at
+        return f"{last.kind} {last.deployment_id} came since" if last and is_newer else "it was not stopped"
+    return next(
+        (
+            f"{pause.by} paused its recovery since"
+            for pause in pauses
+            if pause.service is None
+            and pause.environment in (None, one.name)
+            and pause.paused_at >= maintenance.begun_at
+            and pause.reason != maintenance.title
+        ),
+        "",
+    )

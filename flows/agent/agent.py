@@ -17,11 +17,10 @@ from pathlib import Path
 
 from adapters.config.environment_files import environment_files
 from core.monitoring.measurements import next_due
-from flows.agent.clock import keep_judging
+from flows.agent.clock import keep_bringing_up, keep_judging, prepare_after_boot
 from flows.agent.contact import keep_contact
 from flows.agent.isolation import KeptRunning, Progress
 from flows.agent.left_operations import resume_left
-from flows.agent.maintenance import keep_bringing_up
 from flows.agent.prefect_worker import PrefectWorker
 from flows.agent.schedules import keep_schedules_paused
 from flows.agent.watch_pages import WatchState, show_watches
@@ -33,7 +32,6 @@ from flows.server.automations import GONE_AFTER
 from models.environments import Environment
 from models.failures import RoasError
 from models.settings import current_settings
-from tasks.deployment.maintenance import note_boot
 from tasks.monitoring.event_hub import EventHub
 from tasks.monitoring.watch_lock import AGENT, watching_alone
 from tasks.runtime.clients import load_environment
@@ -102,8 +100,7 @@ class Agent:
         if self.worker is not None:
             self._kept.begin("", "Prefect worker", self.worker.carry)
         with without_task_runs():
-            # Before the first watch, which would recover each container by itself.
-            await note_boot()
+            await prepare_after_boot()
             if has_server():
                 self._kept.begin("", "pages of the UI", lambda _: show_watches(self._states), silent_for=_FOR_EVER)
                 pausing = partial(keep_schedules_paused, self._carried_names, self.gone_after)

@@ -7,7 +7,6 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -66,9 +65,6 @@ from tasks.runtime.traces import describe_span, traceparent
 log = logging.getLogger("roas")
 keep_runs_without_lease()
 Answer = TypeVar("Answer")
-
-REPORTED_AT: ContextVar[datetime | None] = ContextVar("reported_at", default=None)
-"""Set where operations are parts of something that reports all of them at once: then none is reported by itself."""
 
 ROLL_BACK_WITHIN = timedelta(minutes=5)
 """How long the rollback of a cancelled operation may take: the process that cancelled it waits for its end."""
@@ -356,8 +352,6 @@ def _kind(operation_type: OperationType) -> str:
 
 def _operation(recorder: OperationRecorder, asker: str, actor: Actor, runner: Runner, wait: timedelta) -> Operation:
     record = OperationRecord(flow_run_id=runner.flow_run_id, runner=runner)
-    if (reported_at := REPORTED_AT.get()) is not None:
-        record.notified_at = reported_at
     if context := FlowRunContext.get():
         parameters = {name: value for name, value in flow_run.get_parameters().items() if name not in _OF_ONE_RUN}
         record.asked = FlowRequest(flow=context.flow.name if context.flow else "", parameters=parameters)

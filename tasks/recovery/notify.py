@@ -156,15 +156,14 @@ async def send_examples(environment: Environment) -> dict[str, str | None]:
 
 async def report_maintenance(maintenance: Maintenance) -> None:
     """Send one message of a maintenance that has ended to all receivers of its environments; a failure is logged."""
-    blocks: set[str] = set()
-    for one in maintenance.environments:
+    known, blocks = known_environments(current_settings()), set[str]()
+    for name in {one.name for one in maintenance.environments}.intersection(known):
         with suppress(BadInputError):
-            blocks |= set(find_environment(one.name).notify)
+            blocks.update(find_environment(name).notify)
     tone = Tone.SUCCESS if maintenance.success else Tone.FAILURE
-    summary = "All is up again." if maintenance.success else "Something failed: `roas host` says what."
-    message = Message(tone=tone, title=maintenance.title, summary=summary, items=maintenance.lines)
-    for failed in filter(None, await asyncio.gather(*(deliver(block, message) for block in sorted(blocks)))):
-        log.warning("the report of a maintenance was not sent: %s", failed)
+    message = Message(tone=tone, title=maintenance.title, items=maintenance.lines)
+    for failed in filter(None, await asyncio.gather(*(deliver(block, message) for block in blocks))):
+        log.warning("the report of the maintenance was not sent: %s", failed)
 
 
 def preview_messages(subject: str) -> list[Message]:

@@ -60,7 +60,6 @@ def test_the_agent_brings_up_after_the_work_a_boot_or_the_end(
     left: Maintenance, boot: str, now: datetime, up: bool
 ) -> None:
     assert goes_up(left, boot=boot, now=now) is up
-    assert goes_up(left, boot=boot, now=now, asked=True)
 
 
 def operation(deployment_id: str, kind: OperationType, started_at: datetime = LATER) -> Operation:
@@ -90,8 +89,8 @@ STOPPED = operation("shop-stop", OperationType.STOP)
         (operation("shop-9", OperationType.START), (), "start shop-9 came since"),
         (operation("shop-0", OperationType.START, NOON - timedelta(days=1)), (), "it was not stopped"),
         (None, (), "it was not stopped"),
-        (STOPPED, (pause(),), "ann paused its recovery since: mine"),
-        (STOPPED, (pause(None),), "ann paused its recovery since: mine"),
+        (STOPPED, (pause(),), "ann paused its recovery since"),
+        (STOPPED, (pause(None),), "ann paused its recovery since"),
         (STOPPED, (pause("blog"), pause(reason=PLAN.title), pause(at=NOON - timedelta(days=1))), ""),
     ],
 )
@@ -99,14 +98,11 @@ def test_a_person_who_came_in_between_wins(last: Operation | None, pauses: tuple
     assert why_left(SHOP, PLAN, last, pauses) == why
 
 
-def test_the_report_says_what_is_up_after_how_long_what_is_not_and_what_was_left() -> None:
-    up = SHOP.model_copy(update={"down_at": NOON, "up_at": NOON + timedelta(seconds=90)})
-    down = SHOP.model_copy(update={"name": "wiki", "outcome": "db exited", "failed": True})
-    left = SHOP.model_copy(update={"name": "blog", "outcome": "stop blog-9 came since"})
-    ended = PLAN.model_copy(update={"worked": "the machine rebooted", "environments": (up, left)})
+def test_the_report_says_how_each_is_and_fails_where_the_work_or_one_of_them_failed() -> None:
+    left = SHOP.model_copy(update={"name": "blog", "outcome": "left: stop blog-9 came since"})
+    ended = PLAN.model_copy(update={"worked": "the machine rebooted", "environments": (SHOP, left)})
     assert ended.success
-    assert ended.lines == ("the machine rebooted", "shop: up, down for 90 s", "blog: left: stop blog-9 came since")
-    failed = ended.model_copy(update={"environments": (up, down)})
-    assert not failed.success
-    assert failed.lines[-1] == "wiki: not up: db exited"
+    assert ended.lines == ("the machine rebooted", "shop: stopping", "blog: left: stop blog-9 came since")
+    down = SHOP.model_copy(update={"outcome": "not up: web exited", "failed": True})
+    assert not ended.model_copy(update={"environments": (left, down)}).success
     assert not ended.model_copy(update={"failed": True}).success
