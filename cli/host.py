@@ -44,7 +44,9 @@ def maintain(
     Without --reboot, --restart-engine or --command it waits for you: `roas host maintain --end`. Alerts are quiet and
     recovery is paused meanwhile. Exit code 1 if the work failed, or something is not up again.
     """
-    if reboot + restart_engine + (command is not None) + end_wanted > 1 or (command or "x").isspace() or command == "":
+    if reboot + restart_engine + (command is not None) + end_wanted > 1 or (
+        command is not None and not command.strip()
+    ):
         what = "--reboot, --restart-engine, --command and --end exclude each other, and a command is not empty;"
         raise BadInputError(what, advice='give one of them, such as --command "apt-get -y upgrade".')
     if not timedelta(minutes=1) <= length <= timedelta(days=1):

@@ -14,6 +14,7 @@ from typing import Any
 
 from prefect import flow
 
+from adapters.host.processes import boot_id
 from flows.common.judge_health import judge_now
 from flows.deployment.restart import restart
 from flows.deployment.stop import stop
@@ -73,8 +74,9 @@ async def bring_up(maintenance: Maintenance) -> Maintenance:
         EngineUnreachableError: An engine does not answer; the maintenance stays open, and the agent tries again.
     """
     if maintenance.stage is Stage.WORKING and not maintenance.worked:
-        said = "the machine rebooted" if maintenance.reboot else "the command was cut off, or its end was not seen"
-        maintenance = _change(worked=said, failed=not maintenance.reboot)
+        has_booted = boot_id() != maintenance.boot
+        said = "the machine booted" if has_booted else "the work was cut off, or its end was not seen"
+        maintenance = _change(worked=said, failed=not (maintenance.reboot and has_booted))
     await begin_quiet(_change(stage=Stage.STARTING))
     await move(maintenance.host, up=True)
     maintenance = _change()

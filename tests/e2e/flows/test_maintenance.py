@@ -178,7 +178,7 @@ async def test_the_agent_brings_up_after_a_reboot_and_after_a_boot_that_nobody_a
     assert up(pair) == ["db", "web"]
     ended = read_maintenance("last.json")
     assert ended is not None
-    assert (ended.success, ended.worked) == (True, "the machine rebooted")
+    assert (ended.success, ended.worked) == (True, "the machine booted")
 
     for gone, service in ((data_of(pair), "db"), (pair, "web")):
         end(gone, service)
