@@ -111,8 +111,8 @@ async def _start(maintenance: Maintenance, one: MaintainedEnvironment) -> dict[s
             return {"outcome": f"left: {why}"}
         services = one.services or await find_down(project)
         if services and await ended_operation(one.start_id) is None:
-            asked = {"asked_by": _asker(maintenance), "deployment_id": one.start_id, "confirm": one.name}
-            await restart(one.name, services=list(services), **asked)
+            by, new = _asker(maintenance), one.start_id
+            await restart(one.name, list(services), asked_by=by, deployment_id=new, confirm=one.name)
         gone = set(services) - {state.service for state in await inspect_application(project) if state.up}
         trouble = f"{', '.join(sorted(gone))} does not run" if gone else await _prove(one, project)
     except (EngineUnreachableError, StoreError):

@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -173,9 +174,10 @@ async def do_work(words: Sequence[str], until: datetime) -> tuple[str, bool, tup
     """Run the work of a maintenance: how it ended, whether it failed, and the last lines that it printed."""
     # No variable of ours but these: the others may hold secrets that it has no need for.
     variables = {name: os.environ[name] for name in ("HOME", "LANG", "LOGNAME", "PATH", "USER") if name in os.environ}
-    limits = {"limit_seconds": max(1.0, (until - datetime.now(UTC)).total_seconds()), "most_bytes": _OUTPUT_BYTES}
+    limit = max(1.0, (until - datetime.now(UTC)).total_seconds())
+    log_of = partial(ProgramRun, most_bytes=_OUTPUT_BYTES, writes_log=True)
     try:
-        result = await run_beside(ProgramRun(words=words, variables=variables, writes_log=True, **limits))
+        result = await run_beside(log_of(words=words, variables=variables, limit_seconds=limit))
     except OSError as error:
         return f"{words[0]} could not be run: {error.strerror or error}", True, ()
     # Only whole lines: half a secret at the cut would not be known as one.
