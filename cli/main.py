@@ -56,8 +56,8 @@ COMMANDS_OF: dict[str, tuple[str, ...]] = {
     **{
         name: (name,)
         for name in (
-            *("completion", "doctor", "drill", "fleet", "gate", "history", "logs", "mcp", "notify", "postmortem"),
-            *("resume", "sample", "schedule", "schema", "secret", "service", "size"),
+            *("completion", "doctor", "drill", "fleet", "gate", "history", "host", "logs", "mcp", "notify"),
+            *("postmortem", "resume", "sample", "schedule", "schema", "secret", "service", "size"),
             *("snapshot", "sync", "top", "update", "why"),
         )
     },
@@ -78,7 +78,7 @@ PURPOSES = {
     ),
     "Data and records": ("snapshot", "schedule", "secret", "backup", "restore", "db", "archive"),
     "Patterns of errors": ("classify", "patterns", "detect"),
-    "Servers and hosts": ("serve", "worker", "metrics", "mcp", "account", "fleet", "join", "leave"),
+    "Servers and hosts": ("serve", "worker", "metrics", "mcp", "account", "fleet", "host", "join", "leave"),
 }
 """Commands by their purpose, as --help --all lists them."""
 

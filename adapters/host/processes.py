@@ -44,6 +44,12 @@ def this_process(flow_run_id: str = "") -> Runner:
     )
 
 
+def boot_id() -> str:
+    """Identify the boot of this machine; empty on systems without /proc."""
+    file = _PROC / "sys/kernel/random/boot_id"
+    return file.read_text().strip() if file.exists() else ""
+
+
 def this_user(environment: Mapping[str, str] = os.environ, claimed: str = "") -> Actor:
     """The user of this process according to the kernel, and the name claimed by parameters or variables."""
     uid, login = os.getuid(), _login_uid()
@@ -134,8 +140,7 @@ def _login_uid() -> int | None:
 
 def _kernel() -> str:
     """Identify the boot of this machine and our PID namespace."""
-    boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot} {(_PROC / 'self/ns/pid').readlink()}"
+    return f"{boot_id()} {(_PROC / 'self/ns/pid').readlink()}"
 
 
 def _stat(pid: int) -> list[str]:

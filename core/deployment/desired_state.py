@@ -25,18 +25,19 @@ def should_run(operations: Sequence[Operation]) -> bool:
 
     Without any that counts the environment should run.
     """
-    last = _last_that_counts(operations)
+    last = last_that_counts(operations)
     return last is None or last.operation_type is not OperationType.STOP
 
 
 def time_of_stop(operations: Sequence[Operation]) -> datetime | None:
     """When the environment was stopped on request; None where it is meant to run, or the stop failed."""
-    last = _last_that_counts(operations)
+    last = last_that_counts(operations)
     is_stopped = last is not None and last.operation_type is OperationType.STOP
     return last.ended_at if last and is_stopped and last.status is OperationStatus.SUCCESS else None
 
 
-def _last_that_counts(operations: Sequence[Operation]) -> Operation | None:
+def last_that_counts(operations: Sequence[Operation]) -> Operation | None:
+    """The newest operation that says whether the environment is to run, as `should_run` has it; None without one."""
     return next((operation for operation in operations if _counts(operation)), None)
 
 

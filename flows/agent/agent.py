@@ -17,7 +17,7 @@ from pathlib import Path
 
 from adapters.config.environment_files import environment_files
 from core.monitoring.measurements import next_due
-from flows.agent.clock import keep_judging
+from flows.agent.clock import keep_bringing_up, keep_judging, prepare_after_boot
 from flows.agent.contact import keep_contact
 from flows.agent.isolation import KeptRunning, Progress
 from flows.agent.left_operations import resume_left
@@ -100,12 +100,14 @@ class Agent:
         if self.worker is not None:
             self._kept.begin("", "Prefect worker", self.worker.carry)
         with without_task_runs():
+            await prepare_after_boot()
             if has_server():
                 self._kept.begin("", "pages of the UI", lambda _: show_watches(self._states), silent_for=_FOR_EVER)
                 pausing = partial(keep_schedules_paused, self._carried_names, self.gone_after)
                 self._kept.begin("", "schedules", lambda _: pausing(), silent_for=_FOR_EVER)
             self._kept.begin("", "contact", lambda _: keep_contact(), silent_for=_FOR_EVER)
             self._kept.begin("", "clock", lambda _: keep_judging(self._carried_names), silent_for=_FOR_EVER)
+            self._kept.begin("", "maintenance", lambda _: keep_bringing_up(), silent_for=_FOR_EVER)
             if (worker := self.worker) is not None:
                 self._kept.begin("", "interrupted operations", lambda progress: resume_left(worker.pool, progress))
             try:

@@ -23,7 +23,17 @@ from core.notifications.samples import examples
 from core.storage.incidents import OWN_SYSTEM
 from models.environments import Environment
 from models.failures import BadInputError, StoreError
-from models.notifications import Addresses, Message, News, NewsDetails, Notification, NotificationReason, ReportedError
+from models.maintenance import Maintenance
+from models.notifications import (
+    Addresses,
+    Message,
+    News,
+    NewsDetails,
+    Notification,
+    NotificationReason,
+    ReportedError,
+    Tone,
+)
 from models.settings import current_settings
 from tasks.recovery.news_details import details_of
 from tasks.recovery.send_messages import deliver
@@ -142,6 +152,18 @@ async def send_examples(environment: Environment) -> dict[str, str | None]:
             if failed[block] is not None:
                 break
     return failed
+
+
+async def report_maintenance(maintenance: Maintenance) -> None:
+    """Send one message of a maintenance that has ended to all receivers of its environments; a failure is logged."""
+    known, blocks = known_environments(current_settings()), set[str]()
+    for name in {one.name for one in maintenance.environments}.intersection(known):
+        with suppress(BadInputError):
+            blocks.update(find_environment(name).notify)
+    tone = Tone.SUCCESS if maintenance.success else Tone.FAILURE
+    message = Message(tone=tone, title=maintenance.title, items=maintenance.lines)
+    for failed in filter(None, await asyncio.gather(*(deliver(block, message) for block in blocks))):
+        log.warning("the report of the maintenance was not sent: %s", failed)
 
 
 def preview_messages(subject: str) -> list[Message]:
