@@ -12,6 +12,12 @@ from models.environments import AmqpProbe, MysqlProbe, PostgresqlProbe, Probe
 _ROUNDS = 4096
 _EITHER = 'program=$(command -v "$1" || command -v "$2") && shift 2 && exec "$program" "$@"'
 
+# rabbitmqctl reads no standard input without a terminal, so its file is in memory; Debian's runs it as rabbitmq.
+_BY_FILE = (
+    'file=/dev/shm/roas-$$; trap "rm -f $file" EXIT; umask 077; cat >"$file"; chown rabbitmq "$file" 2>/dev/null; '
+    'rabbitmqctl --quiet eval_file "$file" </dev/null'
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PasswordChange:
@@ -49,7 +55,7 @@ def change_password(probe: Probe, value: str, *, beside_old: bool, salt: bytes) 
         case AmqpProbe(user=user):
             # A hash would have to be of the algorithm that the server is set up with; this is in none of its logs.
             change = f'rabbit_auth_backend_internal:change_password({_erlang(user)}, {_erlang(value)}, <<"roas">>).\n'
-            return PasswordChange(command=("rabbitmqctl", "--quiet", "eval"), given=change)
+            return PasswordChange(command=("sh", "-c", _BY_FILE), given=change)
         case _:
             hashed = hashlib.sha256(value.encode()).hexdigest()
             others = "" if beside_old else "resetpass "

@@ -126,15 +126,18 @@ async def test_the_server_takes_the_new_password_and_refuses_the_old_one(shop: P
     assert all(start.kept for start in (await startup("test")).services)
 
 
-async def test_the_server_takes_the_old_password_again_where_a_user_is_unhealthy_with_the_new_one(shop: Place) -> None:
-    old = declare(shop, "postgresql", only="test $${#P} -lt 30")
+@pytest.mark.parametrize("kind", ["postgresql", "rabbitmq"])
+async def test_the_server_takes_the_old_password_again_where_a_user_is_unhealthy_with_the_new_one(
+    shop: Place, kind: str
+) -> None:
+    old = declare(shop, kind, only="test $${#P} -lt 30")
     await startup("test")
 
     with pytest.raises(StartFailedError):
         await rotate_secret("test", secret="DB_PASSWORD")
 
     assert password_of(shop) == old
-    assert login(shop, "postgresql", old)
+    assert login(shop, kind, old)
     assert shop.health("app") == "healthy"
     assert not last(shop).record.undo_failed
     await startup("test")

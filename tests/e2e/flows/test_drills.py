@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from datetime import UTC, datetime
 from typing import Any
 
@@ -173,7 +174,8 @@ db:
   command: [start-postgres]
   environment: {POSTGRES_USER: shop, POSTGRES_DB: shop, POSTGRES_PASSWORD: "${DB_PASSWORD}"}
   expose: [5432]
-  healthcheck: {test: [CMD-SHELL, pg_isready -q -h 127.0.0.1], interval: 1s, timeout: 30s, retries: 30}
+  healthcheck: {test: [CMD-SHELL, 'PGPASSWORD="$$POSTGRES_PASSWORD" psql -h 127.0.0.1 -U shop -d shop -c "select 1"'],
+                interval: 1s, timeout: 30s, retries: 3, start_period: 20s, start_interval: 500ms}
 """
 
 
@@ -191,6 +193,11 @@ def declare_postgresql(place: Place, **drills: Any) -> None:
 def log_in(place: Place, database: str = "shop") -> str:
     words = ("-h", "127.0.0.1", "-U", "shop", "-d", database, "-Atc", "select 1")
     return docker_command("exec", "-e", "PGPASSWORD=correct-horse", place.container("db"), "psql", *words)
+
+
+def answers(place: Place) -> bool:
+    ready = ("pg_isready", "-q", "-h", "127.0.0.1")
+    return not subprocess.run(["docker", "exec", place.container("db"), *ready], check=False).returncode
 
 
 @pytest.mark.campaign(seconds=90)
@@ -220,11 +227,12 @@ async def test_a_refused_login_is_detected_and_undone_also_where_the_drill_was_k
         await end_left_drill("test")
     assert open_drill("test") is not None
     docker_command("start", place.container("db"))
-    await until(lambda: place.health("db") == "healthy")
+    await until(lambda: answers(place))
     await end_left_drill("test")
     assert log_in(place) == "1"
     assert await end_drill(project) is None
 
+    await until(lambda: place.health("db") == "healthy")
     async with watching(place):
         record = await drilled(place, Fault.REFUSED_LOGIN, seconds=30, service="db")
     print(record.verdict)
