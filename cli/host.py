@@ -25,7 +25,7 @@ _RESTART_ENGINE = "systemctl restart docker || service docker restart"
 
 @click.group()
 def host() -> None:
-    """The machine that this runs on."""
+    """Maintain the machine that this runs on."""
 
 
 @host.command()

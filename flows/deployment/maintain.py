@@ -19,7 +19,7 @@ from flows.common.judge_health import judge_now
 from flows.deployment.restart import restart
 from flows.deployment.stop import stop
 from models.failures import EngineUnreachableError, RoasError, StoreError
-from models.health import Health
+from models.health import ServiceHealth
 from models.maintenance import MaintainedEnvironment, Maintenance, Stage
 from models.operations import OperationStatus
 from tasks.deployment.maintenance import (
@@ -39,6 +39,7 @@ from tasks.runtime.project import Project, load_project
 
 log = logging.getLogger("roas")
 
+_ILL = frozenset({ServiceHealth.UNHEALTHY, ServiceHealth.STARTING, ServiceHealth.UNKNOWN})
 _LOOK_AGAIN_SECONDS = 1.0
 _DOWN_WITHIN_SECONDS = 300.0
 """So long after it was asked to reboot, a machine takes at most to end this process."""
@@ -128,12 +129,15 @@ async def _start(maintenance: Maintenance, one: MaintainedEnvironment) -> dict[s
 
 
 async def _prove(one: MaintainedEnvironment, project: Project) -> str:
-    """Wait until an environment that an engine started by itself is healthy; why it is not, in time, else empty."""
+    """Wait until what an engine started by itself is healthy; why it is not, in time, else empty."""
     until, application = datetime.now(UTC), await read_known(project)
     until += timedelta(seconds=project.environment.start_timeout_seconds)
-    while not one.services and (report := await judge_now(project, application)).overall is not Health.HEALTHY:
-        if datetime.now(UTC) >= until:
-            return "; ".join(report.findings) or report.summary
+    while not one.services:
+        verdicts = (await judge_now(project, application)).services
+        # What a person stopped is left, and everything else that was down was restarted.
+        ill = [verdict for verdict in verdicts if verdict.required and verdict.health in _ILL]
+        if not ill or datetime.now(UTC) >= until:
+            return "; ".join(f"{verdict.service} is {verdict.health}: {verdict.reason}" for verdict in ill)
         await asyncio.sleep(_LOOK_AGAIN_SECONDS)
     return ""
 
