@@ -12,7 +12,7 @@ from docker.errors import NotFound
 from adapters.docker.containers import ContainerSnapshot
 from adapters.docker.engine import DockerEngine
 from models.compose import InjectedFile
-from models.containers import ONE_OFF_LABEL
+from models.containers import COPY_LABEL, ONE_OFF_LABEL
 from models.failures import EngineError, EngineUnreachableError
 
 _KEPT = ("Memory", "MemorySwap", "NanoCpus", "ShmSize", "Tmpfs", "Ulimits", "SecurityOpt", "CapAdd", "CapDrop", "Init")
@@ -141,6 +141,36 @@ def checking_body(
         "Volumes": {},
         "HostConfig": host,
     }
+
+
+def copy_images(project: str) -> str:
+    """The repository of the names of the images that a copy of a project runs."""
+    return f"roas-rehearsal/{project}"
+
+
+def remove_copy(engine: DockerEngine, project: str, *, but_images: bool = False) -> None:
+    """Remove the copy of a project: containers, networks, volumes and names of images; does nothing without one.
+
+    Only what has its label goes, and what mounts its volumes: another program's project may have the copy's name.
+
+    Raises:
+        EngineError: The engine did not answer, or refused.
+    """
+    client, label = engine.change_client, {"label": [f"{COPY_LABEL}={project}"]}
+    with engine.translate_errors(f"removing the copy of {project}"):
+        volumes = [volume["Name"] for volume in client.volumes(filters=label).get("Volumes") or ()]
+        helpers = client.containers(all=True, filters={"volume": volumes}) if volumes else []
+        for container in [*client.containers(all=True, filters=label), *helpers]:
+            with suppress(NotFound):
+                client.remove_container(container["Id"], v=True, force=True)
+        for network in client.networks(filters=label):
+            with suppress(NotFound):
+                client.remove_network(network["Id"])
+        for volume in volumes:
+            with suppress(NotFound):
+                client.remove_volume(volume, force=True)
+    for name in () if but_images else engine.images.tags(copy_images(project)):
+        engine.images.untag(name)
 
 
 def host_path(original: ContainerSnapshot, path: str) -> Path | None:

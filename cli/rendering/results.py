@@ -20,6 +20,7 @@ from core.reporting.timing import Timing
 from flows.common.terminal import echo_json
 from models.operations import Operation, OperationStatus, StateChange
 from models.operations.record import OperationRecord
+from models.rehearsals import UpdateRehearsal
 from models.settings import current_settings
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def show_deployment(details: DeploymentDetails, cause: FirstCause | None = None)
         say(f"\n[bold]kept[/bold]  {', '.join(record.kept)}: running as declared, left alone")
     if record.drill is not None:
         say(f"[bold]drill[/bold]  {escape(str(record.drill))}")
+    if record.rehearsal is not None:
+        _show_rehearsal(record.rehearsal)
     _show_source(operation)
     _show_images(record)
     show_hooks(record)
@@ -84,6 +87,22 @@ def show_deployment(details: DeploymentDetails, cause: FirstCause | None = None)
     files = f"{details.data_dir}/deployment_logs.db, monitoring.db, errors.db"
     say(f"\n[dim]stores: {escape(current_settings().stores_url or files)}[/dim]")
     say("next: " + "   ".join(_next_commands(operation)))
+
+
+def _show_rehearsal(rehearsal: UpdateRehearsal) -> None:
+    """Print what an update did in the copy: each service, what the copy was not given, and its size."""
+    say(f"[bold]rehearsal[/bold]  {escape(rehearsal.verdict)}")
+    rows = [
+        (escape(one.service), "up" if one.ok else "failed", f"{one.seconds:.1f} s", escape(one.line or one.reason))
+        for one in rehearsal.services
+    ]
+    if rows:
+        show_table(("service", "in the copy", "after", "because"), rows)
+    for line in (*rehearsal.hooks, *rehearsal.notes):
+        say(f"  {escape(line)}")
+    if rehearsal.services:
+        data = f"data {size(rehearsal.data_bytes)} ({escape(rehearsal.snapshot)}), " if rehearsal.snapshot else ""
+        say(f"  needed: images {size(rehearsal.image_bytes)}, {data}memory {size(rehearsal.memory_bytes)}")
 
 
 def _show_source(operation: Operation) -> None:

@@ -80,7 +80,7 @@ async def prepare_repository(environment: Environment) -> None:
         repository = repository_of(environment)
         repository.prepare(limit)
         _end_own_pauses(environment, limit)
-        EngineCommands(_variables(environment), "", limit).remove_left({snapshot.snapshot_id for snapshot in snapshots})
+        EngineCommands(engine_variables(environment), "", limit).remove_left({snapshot.snapshot_id for snapshot in snapshots})
         forget_leftovers(repository, environment.name, limit)
 
     await call_in_thread(prepare, _CLEAN_UP_SECONDS)
@@ -229,15 +229,17 @@ async def check_part(environment: Environment, part: SnapshotPart, snapshot_id: 
 
 
 @task(name="put data back", task_run_name="put {data.name} back", **EFFECT)
-async def load_part(project: Project, application: Application, data: SavedData, snapshot: DataSnapshot) -> None:
-    """Put one part of a snapshot back; what writes to it must be stopped.
+async def load_part(
+    project: Project, application: Application, data: SavedData, snapshot: DataSnapshot, place: PartPlace | None = None
+) -> None:
+    """Put one part of a snapshot back, or into another `place`; what writes to it must be stopped.
 
     Raises:
         SnapshotError: It could not be put back.
     """
     environment = project.environment
     part = part_of_snapshot(snapshot, data)
-    place = await place_of(project, application, data, running=False)
+    place = place or await place_of(project, application, data, running=False)
     files: tuple[InjectedFile, ...] = ()
     if isinstance(data, PostgresqlData | MariadbData):
         files = await _injected_files(project, application, data.service)
@@ -456,7 +458,7 @@ async def end_left_pauses(environment: Environment) -> None:
 def _end_own_pauses(environment: Environment, limit: Limit) -> None:
     pauses = OwnPauses(snapshots_folder(), environment.name)
     if paused_containers := pauses.left_pauses():
-        containers = EngineCommands(_variables(environment), "", limit)
+        containers = EngineCommands(engine_variables(environment), "", limit)
         now = containers.start_times(paused_containers)
         containers.unpause(
             [container_id for container_id, started in paused_containers.items() if now.get(container_id) == started]
@@ -472,7 +474,7 @@ def client_of(environment: Environment, snapshot_id: str, limit: Limit) -> PartC
     """
     folder = make_private_folder(snapshots_folder() / "copies")
     return PartClient(
-        containers=EngineCommands(_variables(environment), snapshot_id, limit),
+        containers=EngineCommands(engine_variables(environment), snapshot_id, limit),
         repository=repository_of(environment),
         limit=limit,
         folder=folder,
@@ -480,7 +482,7 @@ def client_of(environment: Environment, snapshot_id: str, limit: Limit) -> PartC
     )
 
 
-def _variables(environment: Environment) -> dict[str, str]:
+def engine_variables(environment: Environment) -> dict[str, str]:
     """What Docker's command line needs; no secret of the application."""
     variables = process_environment(environment, os.environ)
     return {
