@@ -21,7 +21,7 @@ class UpdateRehearsal(BaseModel):
     """One rehearsal of an update, in a copy of the application. Sizes are in bytes.
 
     `changes` are the services that the update changes. `tried` is how each change alone ended, empty where it works;
-    `culprits` are those to blame. `notes` say what the copy is not given. `plan` is the id of the update's plan.
+    `culprits` are those to blame. `notes` say what the copy is not given.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -38,4 +38,3 @@ class UpdateRehearsal(BaseModel):
     image_bytes: int = 0
     data_bytes: int = 0
     memory_bytes: int = 0
-    plan: str = ""

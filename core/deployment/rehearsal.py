@@ -118,7 +118,7 @@ def isolate(
     return copy
 
 
-def with_only(now: Document, new: Document, only: Collection[str]) -> Document:
+def with_only(now: Document, new: Document, only: Collection[str | None]) -> Document:
     """The copy of what runs with only these services changed, and with those that they need and that do not run."""
     services = now["services"] | {name: body for name, body in new["services"].items() if name in only}
     while lacking := {

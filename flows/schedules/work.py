@@ -16,10 +16,12 @@ from flows.deployment.drift import drift
 from flows.deployment.sync import sync
 from flows.deployment.update import update
 from flows.execution.hook_checks import run_of_hook
+from flows.operation.recorder import OperationRequest
 from flows.reporting.report import report
 from flows.storage.rehearse import rehearse
 from flows.storage.snapshot import snapshot
 from flows.update.rehearsal import rehearse_update
+from flows.update.windows import skipped_update
 from models.compose import Application
 from models.failures import HookError, RoasError, SnapshotError
 from models.hooks import Hook
@@ -108,7 +110,7 @@ async def _operate(schedule: Schedule, environment: str) -> Done:
     if what == "report":
         await report(environment)
         return Done("the report is stored")
-    if schedule.rehearse:
+    if schedule.rehearse and await skipped_update(environment, OperationRequest(SCHEDULE)) is None:
         await rehearse_update(environment, asked_by=SCHEDULE)
     operation = update if what == "update" else sync
     state: Any = await operation(environment, **request, return_state=True)

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from core.common.dependencies import reachable
 from core.deployment.hooks import AFTER, BEFORE, describe, failure
-from core.deployment.plan import drift, needs_in, plan_id
+from core.deployment.plan import drift, needs_in
 from core.deployment.rehearsal import (
     ApplicationCopy,
     Document,
@@ -144,9 +144,8 @@ class _Rehearsal:
         return trial
 
     async def _attempt(self, trial: _Trial, only: Collection[str]) -> None:
-        hooks, now, since = self.project.environment.hooks, self.now.document, datetime.now(UTC)
-        changed = CopiedProject(self.project, with_only(now, self.new.document, only))
-        runs = CopiedProject(self.project, now) if now["services"] else changed
+        hooks, since = self.project.environment.hooks, datetime.now(UTC)
+        changed, runs = self._with(only), self._with(() if self.now.document["services"] else only)
         folders = {**self.now.folders, **self.new.folders}
         if hooks.before or self.data or folders:
             application = await create_copy(runs)
@@ -155,16 +154,16 @@ class _Rehearsal:
             for hook in self._hooks(hooks.before, only):
                 trial.services = await start_copy(runs, application, since, self._needed(hook, application))
                 _check(trial.services)
-                hook_copy = CopiedProject(
-                    self.project, with_only(runs.document, self.new.document, {hook.service} & set(only))
-                )
-                await self._hook(hook_copy, hook, BEFORE, trial)
+                await self._hook(self._with({hook.service} & set(only)), hook, BEFORE, trial)
         application = await create_copy(changed)
         trial.services = await start_copy(changed, application, datetime.now(UTC))
         _check(trial.services)
         trial.memory = await memory_of_copy(changed)
         for hook in self._hooks(hooks.after, only):
             await self._hook(changed, hook, AFTER, trial)
+
+    def _with(self, only: Collection[str | None]) -> CopiedProject:
+        return CopiedProject(self.project, with_only(self.now.document, self.new.document, only))
 
     def _hooks(self, hooks: Sequence[Hook], only: Collection[str]) -> list[Hook]:
         """The hooks of a try: a program that comes with the update has no earlier version to be run."""
@@ -224,7 +223,7 @@ async def _rehearse(recorder: OperationRecorder, services: list[str] | None, *, 
         )
     )
     if not changes:
-        return UpdateRehearsal(passed=True, verdict="nothing would change", plan=plan_id(plan))
+        return UpdateRehearsal(passed=True, verdict="nothing would change")
     run = await _prepare(recorder, whole, everything, now, {name: fact.image_id for name, fact in new.items()})
     trial, tried, culprits, as_before = await run.attempt(changes), dict[str, str](), (), ""
     verdict = f"it would work: {', '.join(changes)}"
@@ -248,7 +247,6 @@ async def _rehearse(recorder: OperationRecorder, services: list[str] | None, *, 
         image_bytes=sum(new[name].size_bytes for name in changes if name in new),
         data_bytes=run.snapshot.bytes if run.snapshot is not None else 0,
         memory_bytes=trial.memory,
-        plan=plan_id(plan),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import signal
 import subprocess
 from collections.abc import Collection
 
@@ -17,7 +16,10 @@ from flows.update.rehearsal import rehearse_update
 from models.failures import BadInputError, StartFailedError
 from models.operations import Operation
 from models.rehearsals import UpdateRehearsal
+from tasks.deployment.application_copy import end_left_copy
+from tasks.runtime.project import open_project
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, flows_are_recorded, place, until  # noqa: F401 - fixtures
+from tests.support.killed_flow import killed_flow
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
@@ -154,3 +156,40 @@ async def test_ten_of_ten_culprits_are_named(place: Place, seed: int) -> None:  
         await rehearse_update("test")
     assert rehearsal(place).culprits == (bad,)
     assert (production(place), left(place)) == (before, [])
+
+
+def exists(*words: str) -> bool:
+    return bool(docker(*words))
+
+
+KILLED_WHEN = {
+    "at its first image": ("images", "-q", "roas-rehearsal/{project}"),
+    "at its first network": ("network", "ls", "-q", "--filter", "label=roas.copy-of={project}"),
+    "at its first volume": ("volume", "ls", "-q", "--filter", "label=roas.copy-of={project}"),
+    "at its first container": ("ps", "-aq", "--filter", "label=roas.copy-of={project}"),
+    "in a hook": ("ps", "-aq", "--filter", "name={project}-rehearsal-hook"),
+    "while it starts": ("ps", "-q", "--filter", "label=roas.copy-of={project}", "--filter", "health=healthy"),
+}
+
+
+@pytest.mark.campaign(seconds=150)
+@pytest.mark.parametrize("moment", KILLED_WHEN)
+async def test_a_killed_rehearsal_leaves_nothing_to_whoever_comes_next(place: Place, moment: str) -> None:  # noqa: F811
+    declare(place, 1)
+    await startup("test")
+    await snapshot("test")
+    before = production(place)
+    declare(place, 2)
+    words = [word.format(project=place.project) for word in KILLED_WHEN[moment]]
+    killed_flow("rehearse-update", {"environment": "test"}, when=lambda: exists(*words))
+    assert left(place)
+
+    if moment == "in a hook":
+        assert (await rehearse_update("test")).success
+    else:
+        await end_left_copy(open_project("test"))
+
+    await until(lambda: not left(place), 20)
+    assert production(place) == before
+    await end_left_copy(open_project("test"))
+    assert production(place) == before
