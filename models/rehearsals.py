@@ -5,32 +5,20 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 
-class RehearsedService(BaseModel):
-    """How one service came up in the copy, or failed; `line` is what its log says of that."""
-
-    model_config = ConfigDict(frozen=True)
-
-    service: str
-    ok: bool = True
-    seconds: float = 0.0
-    reason: str = ""
-    line: str = ""
-
-
 class UpdateRehearsal(BaseModel):
     """One rehearsal of an update, in a copy of the application. Sizes are in bytes.
 
-    `changes` are the services that the update changes. `tried` is how each change alone ended, empty where it works;
-    `culprits` are those to blame. `notes` say what the copy is not given.
+    `changes` are the services that the update changes, `took_seconds` how long each service took to start in the copy.
+    `tried` is how each change alone ended, empty where it works; `culprits` are those to blame. `notes` say how hooks
+    ended, and what the copy lacks.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    passed: bool | None = None
-    verdict: str = ""
+    passed: bool
+    verdict: str
     changes: tuple[str, ...] = ()
-    services: tuple[RehearsedService, ...] = ()
-    hooks: tuple[str, ...] = ()
+    took_seconds: dict[str, float] = {}
     tried: dict[str, str] = {}
     culprits: tuple[str, ...] = ()
     snapshot: str = ""

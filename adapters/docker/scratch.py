@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -144,14 +145,12 @@ def checking_body(
 
 
 def copy_images(project: str) -> str:
-    """The repository of the names of the images that a copy of a project runs."""
+    """The repository of the names of the images that are built for a copy of a project."""
     return f"roas-rehearsal/{project}"
 
 
-def remove_copy(engine: DockerEngine, project: str, *, but_images: bool = False) -> None:
-    """Remove the copy of a project: containers, networks, volumes and names of images; does nothing without one.
-
-    Only what has its label goes, and what mounts its volumes: another program's project may have the copy's name.
+def remove_copy(engine: DockerEngine, project: str) -> None:
+    """Remove the copy of a project: containers, networks and volumes that have its label, and what mounts its volumes.
 
     Raises:
         EngineError: The engine did not answer, or refused.
@@ -160,17 +159,14 @@ def remove_copy(engine: DockerEngine, project: str, *, but_images: bool = False)
     with engine.translate_errors(f"removing the copy of {project}"):
         volumes = [volume["Name"] for volume in client.volumes(filters=label).get("Volumes") or ()]
         helpers = client.containers(all=True, filters={"volume": volumes}) if volumes else []
-        for container in [*client.containers(all=True, filters=label), *helpers]:
+        removals = [
+            partial(client.remove_container, found["Id"], v=True, force=True)
+            for found in (*client.containers(all=True, filters=label), *helpers)
+        ]
+        removals += [partial(client.remove_network, network["Id"]) for network in client.networks(filters=label)]
+        for remove in (*removals, *(partial(client.remove_volume, volume, force=True) for volume in volumes)):
             with suppress(NotFound):
-                client.remove_container(container["Id"], v=True, force=True)
-        for network in client.networks(filters=label):
-            with suppress(NotFound):
-                client.remove_network(network["Id"])
-        for volume in volumes:
-            with suppress(NotFound):
-                client.remove_volume(volume, force=True)
-    for name in () if but_images else engine.images.tags(copy_images(project)):
-        engine.images.untag(name)
+                remove()
 
 
 def host_path(original: ContainerSnapshot, path: str) -> Path | None:

@@ -4,44 +4,32 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
-
-from core.deployment.rehearsal import HostPath
 
 _OF_THE_KERNEL = ("/proc", "/sys", "/dev")
 _MOST_ENTRIES = 20_000
-_COPIED_BYTES = 64 * 2**20
 
 
-def look_at(path: str) -> HostPath:
-    """What a path is. A folder is looked through, as a socket in it leads to production also where it is read-only."""
+def leads_nowhere(path: str) -> bool:
+    """Whether it is a file or folder without sockets and devices: they lead to production also where it is read-only.
+
+    A folder with too much to look through, or that cannot be read, does not count as one.
+    """
     try:
         real = Path(path).resolve(strict=True)
-        mode = real.stat().st_mode
         if any(real.is_relative_to(folder) for folder in _OF_THE_KERNEL):
-            return HostPath.WITHHELD
-        if not stat.S_ISDIR(mode):
-            return HostPath.FILE if stat.S_ISREG(mode) else HostPath.WITHHELD
-        return _look_through(real)
-    except FileNotFoundError:
-        return HostPath.MISSING
+            return False
+        return all(
+            number < _MOST_ENTRIES and stat.S_IFMT(mode) in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
+            for number, mode in enumerate(_modes(real))
+        )
     except OSError:
-        return HostPath.WITHHELD
+        return False
 
 
-def _look_through(folder: Path) -> HostPath:
-    entries = size = 0
-    for at, folders, files in os.walk(folder, onerror=_refuse):
-        entries += len(folders) + len(files)
-        if entries > _MOST_ENTRIES:
-            return HostPath.WITHHELD
-        for name in files:
-            state = os.lstat(os.path.join(at, name))  # noqa: PTH118 - a Path for each costs more than the look
-            if not (stat.S_ISREG(state.st_mode) or stat.S_ISLNK(state.st_mode)):
-                return HostPath.WITHHELD
-            size += state.st_size
-    return HostPath.FOLDER if size <= _COPIED_BYTES else HostPath.LARGE
-
-
-def _refuse(error: OSError) -> None:
-    raise error
+def _modes(path: Path) -> Iterator[int]:
+    mode = path.lstat().st_mode
+    yield mode
+    for entry in os.scandir(path) if stat.S_ISDIR(mode) else ():
+        yield from _modes(Path(entry.path))

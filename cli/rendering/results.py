@@ -90,19 +90,15 @@ def show_deployment(details: DeploymentDetails, cause: FirstCause | None = None)
 
 
 def _show_rehearsal(rehearsal: UpdateRehearsal) -> None:
-    """Print what an update did in the copy: each service, what the copy was not given, and its size."""
+    """Print whether an update would work, what became of it in the copy, and the size of that."""
     say(f"[bold]rehearsal[/bold]  {escape(rehearsal.verdict)}")
-    rows = [
-        (escape(one.service), "up" if one.ok else "failed", f"{one.seconds:.1f} s", escape(one.line or one.reason))
-        for one in rehearsal.services
-    ]
-    if rows:
-        show_table(("service", "in the copy", "after", "because"), rows)
-    for line in (*rehearsal.hooks, *rehearsal.notes):
-        say(f"  {escape(line)}")
-    if rehearsal.services:
-        data = f"data {size(rehearsal.data_bytes)} ({escape(rehearsal.snapshot)}), " if rehearsal.snapshot else ""
-        say(f"  needed: images {size(rehearsal.image_bytes)}, {data}memory {size(rehearsal.memory_bytes)}")
+    if rehearsal.took_seconds:
+        say(f"  started   {', '.join(f'{name} {took:.1f} s' for name, took in rehearsal.took_seconds.items())}")
+    data = f", data {size(rehearsal.data_bytes)} of {escape(rehearsal.snapshot)}" if rehearsal.snapshot else ""
+    if rehearsal.changes:
+        say(f"  needed    images {size(rehearsal.image_bytes)}{data}, memory {size(rehearsal.memory_bytes)}")
+    for note in rehearsal.notes:
+        say(f"  {escape(note)}")
 
 
 def _show_source(operation: Operation) -> None:

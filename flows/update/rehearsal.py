@@ -15,46 +15,33 @@ from pydantic import Field
 from core.common.dependencies import reachable
 from core.deployment.hooks import AFTER, BEFORE, describe, failure
 from core.deployment.plan import drift, needs_in
-from core.deployment.rehearsal import (
-    ApplicationCopy,
-    Document,
-    bound_paths,
-    isolate,
-    key_of_volume,
-    verdict_of,
-    with_only,
-)
+from core.deployment.rehearsal import Document, isolate, verdict_of, volume_of, with_only
 from core.deployment.update import narrow_plan, update_scope
 from core.storage.snapshots import proof_of, snapshot_to_try
 from flows.common import parameters
 from flows.execution.hook_checks import run_of_hook
 from flows.operation.recorder import OperationRecorder, OperationRequest, record_operation
 from flows.storage.snapshot import snapshot as take_snapshot
-from models.compose import OF_UPDATE, Application, ImageFact
+from models.compose import OF_UPDATE, Application
 from models.containers import replicas
 from models.failures import BadInputError, RoasError, StartFailedError
 from models.hooks import Hook
 from models.operations import OperationType
-from models.rehearsals import RehearsedService, UpdateRehearsal
+from models.rehearsals import UpdateRehearsal
 from models.results import OperationResult
-from models.snapshots import DATA_WITH_LOGIN, DataSnapshot, FilesData, SavedData
+from models.snapshots import DataSnapshot, FilesData, SavedData
 from tasks.deployment.application_copy import (
     CopiedProject,
     begin_copy,
     create_copy,
-    empty_copy,
     end_copy,
     fetch_for_copy,
-    hook_fetches,
     load_copy,
     look_at_paths,
-    memory_of_copy,
-    name_for_copy,
-    read_whole,
     rehearsing_alone,
     start_copy,
 )
-from tasks.deployment.hooks import HookOrder, proven_hook_images, run_hook
+from tasks.deployment.hooks import HookOrder, run_hook
 from tasks.deployment.release import release_document
 from tasks.deployment.services import inspect_application, plan_start, proven_releases, read_application
 from tasks.errors.hook_evidence import decisive_line
@@ -85,9 +72,9 @@ async def rehearse_update(
         BadInputError: Another rehearsal goes on, or this one was cut off.
         RoasError: The copy cannot be made.
     """
-    request = OperationRequest(asked_by, deployment_id, compose_files)
     if snapshot:
         await take_snapshot(environment, asked_by=asked_by)
+    request = OperationRequest(asked_by, deployment_id, compose_files)
     async with record_operation(OperationType.HEALTH_CHECK, environment, request) as recorder:
         project = await recorder.open()
         with rehearsing_alone(environment) as other:
@@ -108,185 +95,154 @@ async def rehearse_update(
     return recorder.result(rehearsal.verdict)
 
 
-@dataclass(slots=True)
-class _Trial:
-    """One try of some changes in the copy: what came up, and why it failed, empty where it works."""
-
-    services: tuple[RehearsedService, ...] = ()
-    hooks: list[str] = field(default_factory=list)
-    memory: int = 0
-    problem: str = ""
-
-
 @dataclass(slots=True, kw_only=True)
 class _Rehearsal:
-    """What a rehearsal tries: the copies of what runs `now` and of the `new` version, and the data for both."""
+    """A rehearsal while it runs: the documents of the copy with what runs `now` and with all that is `new`.
+
+    With `data` is the key of the copy's volume where it is files.
+    """
 
     recorder: OperationRecorder
-    project: Project
-    everything: Application
-    now: ApplicationCopy
-    new: ApplicationCopy
-    images: tuple[dict[str, str], dict[str, str]]
+    application: Application
+    now: Document
+    new: Document
+    lacks: list[str]
     data: Sequence[tuple[SavedData, str]] = ()
     snapshot: DataSnapshot | None = None
+    took: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    memory_bytes: int = 0
 
-    async def attempt(self, only: Collection[str]) -> _Trial:
-        """Try these changes in a copy that has nothing of an earlier try."""
-        trial = _Trial()
-        await empty_copy(self.project, but_images=True)
-        for suffix, images in zip(("now", "new"), self.images, strict=True):
-            await name_for_copy(self.project, images, suffix)
+    async def attempt(self, only: Collection[str]) -> str:
+        """Try these changes in a copy that has nothing of an earlier try; why it failed, empty where it works."""
+        await begin_copy(self.recorder.project)
+        self.notes = [*self.lacks]
         try:
-            await self._attempt(trial, only)
+            await self._attempt(only)
         except StartFailedError as error:
-            trial.problem = error.what.rstrip(".;")
-        return trial
+            return self.recorder.redactor.text(error.what.rstrip(".;"))
+        return ""
 
-    async def _attempt(self, trial: _Trial, only: Collection[str]) -> None:
-        hooks, since = self.project.environment.hooks, datetime.now(UTC)
-        changed, runs = self._with(only), self._with(() if self.now.document["services"] else only)
-        folders = {**self.now.folders, **self.new.folders}
-        if hooks.before or self.data or folders:
+    async def _attempt(self, only: Collection[str]) -> None:
+        hooks, known = self.recorder.environment.hooks, {None, *self.now["services"], *only}
+        changed, runs = self._with(only), self._with(() if self.now["services"] else only)
+        # A program that comes with an update has no earlier version that could be run without it.
+        before = [hook for hook in hooks.before if hook.service in known]
+        if before or self.data:
             application = await create_copy(runs)
-            if self.data or folders:
-                await load_copy(runs, application, self.data, self.snapshot, folders)
-            for hook in self._hooks(hooks.before, only):
-                trial.services = await start_copy(runs, application, since, self._needed(hook, application))
-                _check(trial.services)
-                await self._hook(self._with({hook.service} & set(only)), hook, BEFORE, trial)
-        application = await create_copy(changed)
-        trial.services = await start_copy(changed, application, datetime.now(UTC))
-        _check(trial.services)
-        trial.memory = await memory_of_copy(changed)
-        for hook in self._hooks(hooks.after, only):
-            await self._hook(changed, hook, AFTER, trial)
+            if self.snapshot is not None:
+                await load_copy(runs, application, self.data, self.snapshot)
+            for hook in before:
+                await start_copy(runs, application, self._needed(hook))
+                await self._hook(self._with({hook.service} & set(only)), hook, BEFORE)
+        self.took = await start_copy(changed, await create_copy(changed))
+        samples = await make_async(changed.engine.statistics.samples)(changed.environment.project)
+        self.memory_bytes = sum(sample.memory_bytes for sample in samples)
+        for hook in hooks.after:
+            if hook.service in known:
+                await self._hook(changed, hook, AFTER)
 
     def _with(self, only: Collection[str | None]) -> CopiedProject:
-        return CopiedProject(self.project, with_only(self.now.document, self.new.document, only))
+        return CopiedProject(self.recorder.project, with_only(self.now, self.new, only))
 
-    def _hooks(self, hooks: Sequence[Hook], only: Collection[str]) -> list[Hook]:
-        """The hooks of a try: a program that comes with the update has no earlier version to be run."""
-        known = {None, *self.now.document["services"], *only}
-        return [hook for hook in hooks if hook.service in known]
+    def _needed(self, hook: Hook) -> set[str]:
+        needed = set(reachable(hook.concerns, needs_in(self.application))) if hook.concerns is not None else set()
+        return needed | ({hook.exec.service} if hook.exec is not None else set())
 
-    def _needed(self, hook: Hook, application: Application) -> set[str]:
-        """The services that have to run for a hook."""
-        needs = needs_in(self.everything)
-        if hook.exec is not None:
-            return {hook.exec.service, *reachable(hook.exec.service, needs)}
-        return set(reachable(hook.service, needs)) & application.services.keys() if hook.service is not None else set()
-
-    async def _hook(self, copy: CopiedProject, hook: Hook, when: str, trial: _Trial) -> None:
+    async def _hook(self, copy: CopiedProject, hook: Hook, when: str) -> None:
         does, began_at, began = self.recorder.redactor.text(describe(hook)), datetime.now(UTC), time.monotonic()
-        if hook.service is None and hook.exec is None:
-            trial.hooks.append(f"hook {hook.name} ({does}) is left out: it runs outside of the copy")
+        if hook.concerns is None or hook.canary is not None:
+            self.notes.append(f"hook {hook.name} ({does}) is left out: it belongs to production")
             return
-        order = HookOrder(hook=hook, deployment_id=self.recorder.deployment_id, application=self.everything)
+        order = HookOrder(hook=hook, deployment_id=self.recorder.deployment_id, application=self.application)
         outcome = await run_hook(copy, order)
         run = run_of_hook(hook, when, does, began_at, began, outcome)
-        sentence = failure(run, decisive_line(hook.concerns or hook.name, outcome))
-        trial.hooks.append(f"hook {hook.name} ended well after {run.took_seconds:.1f} s" if run.ok else sentence)
+        sentence = failure(run, decisive_line(hook.concerns, outcome))
+        self.notes.append(f"hook {hook.name} ended well after {run.took_seconds:.1f} s" if run.ok else sentence)
         if not run.ok and not run.warns:
             raise StartFailedError(sentence, service=hook.concerns)
 
 
-def _check(services: Sequence[RehearsedService]) -> None:
-    for failed in (service for service in services if not service.ok):
-        line = f'; its log says "{failed.line}"' if failed.line else ""
-        raise StartFailedError(f"{failed.service} did not start: {failed.reason}{line}", service=failed.service)
-
-
 async def _rehearse(recorder: OperationRecorder, services: list[str] | None, *, held_back: bool) -> UpdateRehearsal:
-    project, environment = recorder.project, recorder.environment
-    application = await read_application(project)
-    options = replace(OF_UPDATE, services=frozenset(services) if services else None)
+    project, images, hooks = recorder.project, recorder.project.engine.images, recorder.environment.hooks
+    one_off = {hook.service for hook in (*hooks.before, *hooks.after) if hook.service is not None}
+    active = (await read_application(project)).services.keys()
+    whole = Project(project.environment.model_copy(update={"profiles": ("*",)})).compose()
+    document, everything = await make_async(whole.filled)(), await make_async(whole.render)()
+    chosen = {name: declared for name, declared in everything.services.items() if name in active or name in one_off}
+    application = replace(everything, services=chosen)
+    options = replace(OF_UPDATE, services=frozenset(services) | (one_off - active) if services else None)
     plan = (await plan_start(project, application, None, options)).plan
-    scope = update_scope(application, plan, services) if services else frozenset(application.services)
-    plan = narrow_plan(plan, scope)
-    whole, everything = await read_whole(project)
-    hooks = (*environment.hooks.before, *environment.hooks.after)
-    beside = {hook.service for hook in hooks if hook.service is not None} - application.services.keys()
-    wanted = {name: declared for name, declared in everything.services.items() if name in {*application.services, *beside}}
-    fetches = {fetch.service: fetch for fetch in plan.fetches if fetch.service in scope and (held_back or not fetch.held_back)}
-    fetches |= await hook_fetches(project, {name: wanted[name] for name in beside if name in wanted})
-    new = await fetch_for_copy(project, whole, wanted, fetches)
-    states = [state for state in await inspect_application(project) if not state.one_off]
-    now = {name: found[0].image_id for name in wanted if (found := replicas(states, name))}
-    now |= {name: image for name, image in (await proven_hook_images(environment.name)).items() if name in beside}
-    there = await make_async(project.engine.images.inspect_all)(now.values())
-    now = {name: image for name, image in now.items() if there[image] is not None}
-    changes = tuple(
-        sorted(
-            {line.service for line in drift(plan)}
-            | {name for name in fetches if name in new and _differs(new[name], there.get(now.get(name, "")))}
-        )
-    )
+    scope = update_scope(application, plan, services) if services else frozenset(active)
+    fetches = {fetch.service: fetch for fetch in plan.fetches if held_back or not fetch.held_back}
+    new = await fetch_for_copy(project, document, application, fetches)
+    states = await inspect_application(project)
+    # What hooks alone run has no container, and ran the image that its name refers to.
+    ran = {
+        name: found[0].image_id if (found := replicas(states, name)) else "" if name in active else declared.image
+        for name, declared in chosen.items()
+    }
+    facts = await make_async(images.inspect_all)(filter(None, ran.values()))
+    now = {name: fact for name, image in ran.items() if (fact := facts.get(image)) is not None}
+    moved = {name for name in fetches.keys() & new.keys() if name not in now or now[name].content != new[name].content}
+    lines = {line.service for line in drift(narrow_plan(plan, scope))}
+    changes = tuple(sorted(moved & (scope | one_off - active) | lines & active))
     if not changes:
         return UpdateRehearsal(passed=True, verdict="nothing would change")
-    run = await _prepare(recorder, whole, everything, now, {name: fact.image_id for name, fact in new.items()})
-    trial, tried, culprits, as_before = await run.attempt(changes), dict[str, str](), (), ""
-    verdict = f"it would work: {', '.join(changes)}"
-    if trial.problem:
-        log.error("rehearsal: %s; trying the version that runs, and each change alone", trial.problem)
-        as_before = (await run.attempt(())).problem if now else ""
-        for name in changes if len(changes) > 1 and not as_before else ():
-            tried[name] = (await run.attempt((name,))).problem
-            log.info("rehearsal: %s alone %s", name, "fails" if tried[name] else "works")
-        verdict, culprits = verdict_of(trial.problem, tried, as_before)
-    return UpdateRehearsal(
-        passed=not trial.problem,
-        verdict=recorder.redactor.text(verdict),
+    ids = [{name: fact.image_id for name, fact in found.items()} for found in (now, new)]
+    run = await _prepare(recorder, document, application, *ids)
+    problem = await run.attempt(changes)
+    result = UpdateRehearsal(
+        passed=not problem,
+        verdict=f"it would work: {', '.join(changes)}",
         changes=changes,
-        services=trial.services,
-        hooks=tuple(trial.hooks),
-        tried=tried,
-        culprits=culprits,
+        took_seconds=run.took,
         snapshot=f"{run.snapshot.snapshot_id}, {proof_of(run.snapshot)}" if run.snapshot is not None else "",
-        notes=tuple(dict.fromkeys(run.new.notes)),
+        notes=tuple(run.notes),
         image_bytes=sum(new[name].size_bytes for name in changes if name in new),
         data_bytes=run.snapshot.bytes if run.snapshot is not None else 0,
-        memory_bytes=trial.memory,
+        memory_bytes=run.memory_bytes,
     )
-
-
-def _differs(new: ImageFact, now: ImageFact | None) -> bool:
-    return now is None or new.content != now.content
+    if not problem:
+        return result
+    log.error("rehearsal: %s; trying the version that runs, and each change alone", problem)
+    as_before, tried = await run.attempt(()) if now else "", dict[str, str]()
+    for name in changes if len(changes) > 1 and not as_before else ():
+        tried[name] = await run.attempt((name,))
+        log.info("rehearsal: %s alone %s", name, "fails" if tried[name] else "works")
+    verdict, culprits = verdict_of(problem, tried, as_before)
+    return result.model_copy(update={"verdict": verdict, "tried": tried, "culprits": culprits})
 
 
 async def _prepare(
-    recorder: OperationRecorder, whole: Document, everything: Application, now: dict[str, str], new: dict[str, str]
+    recorder: OperationRecorder, document: Document, application: Application, now: dict[str, str], new: dict[str, str]
 ) -> _Rehearsal:
     """Choose the data, and decide what the copies are given."""
-    project, environment, data = recorder.project, recorder.environment, list[SavedData]()
-    saved = snapshot_to_try(await snapshots_of(environment.name)) if environment.data is not None else None
-    if saved is not None:
-        data = parts_declared(environment, saved)
+    project, environment = recorder.project, recorder.environment
+    snapshot = snapshot_to_try(await snapshots_of(environment.name)) if environment.data is not None else None
+    data = parts_declared(environment, snapshot) if snapshot is not None else []
     declared = environment.data.save if environment.data is not None else ()
-    restored = {part.service for part in declared if isinstance(part, DATA_WITH_LOGIN)}
-    restored |= {part.volume for part in declared if isinstance(part, FilesData)}
-    earlier = whole
+    saved = {part.volume if isinstance(part, FilesData) else part.service for part in declared}
+    earlier = document
     with suppress(RoasError, IndexError):
         release = (await proven_releases(environment.name))[0]
         filled = await make_async(project.compose(await release_document(project, release)).filled)()
-        earlier = filled | {"services": whole["services"] | filled["services"]}
-    paths = await look_at_paths(project, bound_paths(whole) | bound_paths(earlier))
-    names = [await name_for_copy(project, images, suffix) for images, suffix in ((now, "now"), (new, "new"))]
-    earlier = earlier | {"services": {name: body for name, body in earlier["services"].items() if name in now}}
-    wanted = whole | {"services": {name: body for name, body in whole["services"].items() if name in {**new, **now}}}
-    run = _Rehearsal(
-        recorder=recorder,
-        project=project,
-        everything=everything,
-        now=isolate(earlier, environment.project, names[0], paths, restored),
-        new=isolate(wanted, environment.project, names[1], paths, restored),
-        images=(now, new),
-        data=[(part, key_of_volume(part, everything) if isinstance(part, FilesData) else "") for part in data],
-        snapshot=saved,
+        earlier = filled | {"services": document["services"] | filled["services"]}
+    mountable = await look_at_paths(project, document, earlier)
+    (before, _), (after, lacks) = (
+        isolate(
+            whole | {"services": {name: body for name, body in whole["services"].items() if name in names}},
+            *(environment.project, ids, mountable, saved),
+        )
+        for whole, ids, names in ((earlier, now, now), (document, new, application.services))
     )
-    declares = run.new.document["services"]
-    loaded = {mount.get("source") for name in restored & declares.keys() for mount in declares[name]["volumes"]}
-    unsaved = sorted(run.new.document["volumes"].keys() - {key for _, key in run.data} - loaded - run.new.folders.keys())
-    run.new.notes += ["there is no snapshot, so the copy has no data"] if saved is None else []
-    run.new.notes += [f"empty volumes: {', '.join(unsaved)}"] if unsaved else []
-    return run
+    keys = [volume_of(part.volume, application) if isinstance(part, FilesData) else "" for part in data]
+    return _Rehearsal(
+        recorder=recorder,
+        application=application,
+        now=before,
+        new=after,
+        lacks=lacks if snapshot is not None else [*lacks, "there is no snapshot, so its volumes are empty"],
+        data=tuple(zip(data, keys, strict=True)),
+        snapshot=snapshot,
+    )

@@ -80,7 +80,7 @@ async def prepare_repository(environment: Environment) -> None:
         repository = repository_of(environment)
         repository.prepare(limit)
         _end_own_pauses(environment, limit)
-        EngineCommands(engine_variables(environment), "", limit).remove_left({snapshot.snapshot_id for snapshot in snapshots})
+        EngineCommands(_variables(environment), "", limit).remove_left({snapshot.snapshot_id for snapshot in snapshots})
         forget_leftovers(repository, environment.name, limit)
 
     await call_in_thread(prepare, _CLEAN_UP_SECONDS)
@@ -458,7 +458,7 @@ async def end_left_pauses(environment: Environment) -> None:
 def _end_own_pauses(environment: Environment, limit: Limit) -> None:
     pauses = OwnPauses(snapshots_folder(), environment.name)
     if paused_containers := pauses.left_pauses():
-        containers = EngineCommands(engine_variables(environment), "", limit)
+        containers = EngineCommands(_variables(environment), "", limit)
         now = containers.start_times(paused_containers)
         containers.unpause(
             [container_id for container_id, started in paused_containers.items() if now.get(container_id) == started]
@@ -474,7 +474,7 @@ def client_of(environment: Environment, snapshot_id: str, limit: Limit) -> PartC
     """
     folder = make_private_folder(snapshots_folder() / "copies")
     return PartClient(
-        containers=EngineCommands(engine_variables(environment), snapshot_id, limit),
+        containers=EngineCommands(_variables(environment), snapshot_id, limit),
         repository=repository_of(environment),
         limit=limit,
         folder=folder,
@@ -482,7 +482,7 @@ def client_of(environment: Environment, snapshot_id: str, limit: Limit) -> PartC
     )
 
 
-def engine_variables(environment: Environment) -> dict[str, str]:
+def _variables(environment: Environment) -> dict[str, str]:
     """What Docker's command line needs; no secret of the application."""
     variables = process_environment(environment, os.environ)
     return {

@@ -217,7 +217,7 @@ class Operations(Repository):
         return {row.environment: _to_operation(row) for row in rows}
 
     def outcomes(self, environment: str, since: datetime) -> list[Operation]:
-        """The ended operations but drills and rehearsals that began since a moment, oldest first, without their details.
+        """The ended operations but drills and rehearsals since a moment, oldest first, without their details.
 
         Details are most of an operation's bytes, and who counts operations by the thousand needs none.
         """

@@ -6,18 +6,16 @@ from typing import Any
 
 import pytest
 
-from core.deployment.rehearsal import HostPath, bound_paths, isolate, key_of_volume, verdict_of, volume_of, with_only
+from core.deployment.rehearsal import bound_paths, isolate, verdict_of, volume_of, with_only
 from models.compose import Application, VolumeDeclaration
-from models.snapshots import FilesData
 
-SOCKET = "/var/run/docker.sock"
-PATHS = {
-    SOCKET: HostPath.WITHHELD,
-    "/opt/shop/web.conf": HostPath.FILE,
-    "/opt/shop/static": HostPath.FOLDER,
-    "/opt/shop/media": HostPath.LARGE,
-    "/opt/shop/new": HostPath.MISSING,
-}
+SOCKET, FOLDER, FILE = "/var/run/docker.sock", "/opt/shop/static", "/opt/shop/web.conf"
+MOUNTABLE = {FOLDER: True, FILE: False}
+LABEL = {"roas.copy-of": "shop"}
+
+
+def copy_of(document: dict[str, Any], *saved: str) -> tuple[dict[str, Any], list[str]]:
+    return isolate(document, "shop", {}, MOUNTABLE, saved)
 
 
 def web(**fields: Any) -> dict[str, Any]:
@@ -25,12 +23,12 @@ def web(**fields: Any) -> dict[str, Any]:
 
 
 def given(**fields: Any) -> dict[str, Any]:
-    body: dict[str, Any] = isolate(web(**fields), "shop", {}, PATHS).document["services"]["web"]
+    body: dict[str, Any] = copy_of(web(**fields))[0]["services"]["web"]
     return body
 
 
-def notes(**fields: Any) -> list[str]:
-    return isolate(web(**fields), "shop", {}, PATHS).notes
+def lacks(**fields: Any) -> list[str]:
+    return copy_of(web(**fields))[1]
 
 
 def bind(source: str, *, read_only: bool = False) -> dict[str, Any]:
@@ -46,6 +44,7 @@ def bind(source: str, *, read_only: bool = False) -> dict[str, Any]:
         ("mac_address", "02:42:ac:11:00:02"),
         ("privileged", True),
         ("devices", [{"source": "/dev/kmsg", "target": "/dev/kmsg"}]),
+        ("device_cgroup_rules", ["c 1:3 mr"]),
         ("use_api_socket", True),
         ("external_links", ["other_db"]),
         ("runtime", "nvidia"),
@@ -54,6 +53,7 @@ def bind(source: str, *, read_only: bool = False) -> dict[str, Any]:
         ("uts", "host"),
         ("cgroup_parent", "/"),
         ("develop", {}),
+        ("post_start", [{"command": "true"}]),
         ("a_key_of_tomorrow", "host"),
     ],
 )
@@ -62,26 +62,35 @@ def test_a_copy_is_not_given(key: str, value: object) -> None:
 
 
 def test_what_counts_for_the_verdict_is_told() -> None:
-    assert notes(privileged=True, devices=["/dev/kmsg"]) == ["web is not given devices, privileged"]
-    assert notes(cap_add=["SYS_ADMIN", "CHOWN"]) == ["web is not given capability SYS_ADMIN"]
-    assert notes(ports=[{"target": 80}], container_name="web") == []
+    assert lacks(privileged=True, devices=["/dev/kmsg"]) == ["web lacks devices, privileged"]
+    assert lacks(cap_add=["SYS_ADMIN", "CHOWN"]) == ["web lacks cap_add SYS_ADMIN"]
+    assert lacks(pid="host", ipc="host") == ["web lacks pid host, ipc host"]
+    assert lacks(security_opt=["seccomp:unconfined"]) == ["web lacks security_opt seccomp:unconfined"]
+    assert lacks(volumes_from=["container:other"]) == ["web lacks volumes_from container:other"]
+    assert lacks(ports=[{"target": 80}], container_name="web") == []
 
 
 @pytest.mark.parametrize("mode", ["host", "bridge", "container:other"])
 def test_another_network_becomes_one_of_its_own(mode: str) -> None:
-    body = {"image": "web:2", "network_mode": mode}
-    copy = isolate({"services": {"web": body}}, "shop", {}, PATHS)
-    assert copy.document["networks"].keys() == {"default"}
-    assert "network_mode" not in copy.document["services"]["web"]
-    assert copy.notes == [f"web is not given network_mode {mode}"]
+    copy, told = copy_of({"services": {"web": {"image": "web:2", "network_mode": mode}}})
+    assert copy["networks"] == {"default": {"internal": True, "labels": LABEL}}
+    assert "network_mode" not in copy["services"]["web"]
+    assert told == [f"web lacks network_mode {mode}"]
+
+
+@pytest.mark.parametrize("mode", ["none", "service:db"])
+def test_a_network_that_leads_nowhere_stays(mode: str) -> None:
+    copy, told = copy_of({"services": {"web": {"image": "web:2", "network_mode": mode}}})
+    assert copy["services"]["web"]["network_mode"] == mode
+    assert told == []
 
 
 def test_networks_lead_nowhere_and_keep_names_only() -> None:
     document = web(networks={"front": {"aliases": ["www"], "ipv4_address": "10.1.0.2"}}) | {
         "networks": {"front": {"external": True, "name": "proxy", "driver": "macvlan", "ipam": {"config": []}}}
     }
-    copy = isolate(document, "shop", {}, PATHS).document
-    assert copy["networks"] == {"front": {"internal": True, "labels": {"roas.copy-of": "shop"}}}
+    copy, _ = copy_of(document)
+    assert copy["networks"] == {"front": {"internal": True, "labels": LABEL}}
     assert copy["services"]["web"]["networks"] == {"front": {"aliases": ["www"]}}
 
 
@@ -92,74 +101,79 @@ def test_volumes_are_its_own_whatever_they_are() -> None:
             "unused": {"driver_opts": {"type": "none", "o": "bind", "device": "/"}},
         }
     }
-    copy = isolate(document, "shop", {}, PATHS).document
-    assert copy["volumes"] == {"data": {"name": "shop-rehearsal_data", "labels": {"roas.copy-of": "shop"}}}
+    copy, _ = copy_of(document)
+    assert copy["volumes"] == {"data": {"name": "shop-rehearsal_data", "labels": LABEL}}
     assert copy["services"]["web"]["volumes"] == [{"type": "volume", "source": "data", "target": "/data"}]
 
 
 @pytest.mark.parametrize("read_only", [True, False])
-def test_a_socket_is_never_mounted(read_only: bool) -> None:
-    copy = isolate(web(volumes=[bind(SOCKET, read_only=read_only)]), "shop", {}, PATHS)
-    assert copy.document["services"]["web"]["volumes"][0]["type"] == "volume"
-    assert copy.notes == [f"web has an empty folder for {SOCKET}: it may lead to production or the host"]
-    secret = web(secrets=[{"source": "engine"}]) | {"secrets": {"engine": {"file": SOCKET}}}
-    assert bound_paths(secret) == {SOCKET}
-    assert isolate(secret, "shop", {}, PATHS).document["secrets"] == {}
+def test_a_path_that_may_lead_out_is_never_mounted(read_only: bool) -> None:
+    copy, told = copy_of(web(volumes=[bind(SOCKET, read_only=read_only)]))
+    assert copy["services"]["web"]["volumes"][0]["type"] == "volume"
+    assert copy["volumes"].keys() == {volume_of(SOCKET)}
+    assert told == [f"web lacks {SOCKET}"]
 
 
-def test_files_are_read_only_and_folders_copies() -> None:
-    assert given(volumes=[bind("/opt/shop/web.conf")])["volumes"][0]["read_only"] is True
-    assert given(volumes=[bind("/opt/shop/media", read_only=True)])["volumes"][0]["type"] == "bind"
-    copy = isolate(web(volumes=[bind("/opt/shop/static")]), "shop", {}, PATHS)
-    assert copy.folders == {volume_of("/opt/shop/static"): "/opt/shop/static"}
-    assert notes(volumes=[bind("/opt/shop/media")]) == [
-        "web has an empty folder for /opt/shop/media: it is too large to be copied"
-    ]
-    assert notes(volumes=[bind("/opt/shop/new")]) == []
-    assert isolate(web(volumes=[bind("/opt/shop/static")]), "shop", {}, PATHS, {"web"}).folders == {}
+@pytest.mark.parametrize("part", ["configs", "secrets"])
+def test_no_config_or_secret_is_a_socket(part: str) -> None:
+    document = web(**{part: [{"source": "engine"}]}) | {part: {"engine": {"file": SOCKET}}}
+    assert bound_paths(document) == {SOCKET}
+    copy, _ = copy_of(document)
+    assert copy[part] == {}
+    assert copy["services"]["web"][part] == []
 
 
-def test_a_path_that_nobody_looked_at_is_not_mounted() -> None:
-    assert given(volumes=[bind("/somewhere", read_only=True)])["volumes"][0]["type"] == "volume"
+def test_what_is_mounted_of_the_host_is_read_only() -> None:
+    assert lacks(volumes=[bind(FILE)]) == [f"web lacks write access to {FILE}"]
+    for source in (FILE, FOLDER):
+        for read_only in (True, False):
+            [mount] = given(volumes=[bind(source, read_only=read_only)])["volumes"]
+            assert (mount["type"], mount["read_only"]) == ("bind", True)
+
+
+@pytest.mark.parametrize("saved", ["web", FOLDER])
+def test_a_folder_whose_data_is_saved_becomes_a_volume(saved: str) -> None:
+    copy, told = copy_of(web(volumes=[bind(FOLDER), bind(FILE)]), saved)
+    assert [mount["type"] for mount in copy["services"]["web"]["volumes"]] == ["volume", "bind"]
+    assert copy["services"]["web"]["volumes"][0]["source"] == volume_of(FOLDER)
+    assert f"web lacks {FOLDER}" not in told
+
+
+def test_a_dollar_sign_in_a_path_is_as_compose_prints_it() -> None:
+    assert bound_paths(web(volumes=[bind("/opt/$$x")])) == {"/opt/$x"}
 
 
 def test_no_proxy_finds_it_and_no_log_leaves_it() -> None:
     body = given(labels={"traefik.enable": "true", "caddy": "x"}, environment={"VIRTUAL_HOST": "shop", "A": "1"})
-    assert body["labels"] == {"roas.copy-of": "shop", "traefik.enable": "false"}
+    assert body["labels"] == LABEL | {"traefik.enable": "false"}
     assert body["environment"] == {"A": "1"}
     assert given(logging={"driver": "syslog"})["logging"] == {"driver": "json-file"}
 
 
 def test_it_is_one_container_that_nothing_restarts() -> None:
-    limits = {"limits": {"memory": "1"}, "reservations": {"devices": [{"count": 1}]}}
-    body = given(restart="always", deploy={"replicas": 5, "resources": limits})
-    assert (body["restart"], body["deploy"]["replicas"]) == ("no", 1)
-    assert body["deploy"]["resources"] == {"limits": {"memory": "1"}, "reservations": {}}
+    resources = {"limits": {"memory": "1"}, "reservations": {"devices": [{"count": 1}]}}
+    body = given(restart="always", deploy={"replicas": 5, "resources": resources})
+    assert body["restart"] == "no"
+    assert body["deploy"] == {"replicas": 1, "resources": {"limits": {"memory": "1"}}}
     assert given(scale=0)["deploy"]["replicas"] == 0
 
 
 def test_it_runs_the_images_that_it_is_told_and_pulls_none_of_them() -> None:
-    body = isolate(web(), "shop", {"web": "copy:web"}, PATHS).document["services"]["web"]
-    assert (body["image"], body["pull_policy"]) == ("copy:web", "never")
+    body = isolate(web(), "shop", {"web": "sha256:1"}, {}, ())[0]["services"]["web"]
+    assert (body["image"], body["pull_policy"]) == ("sha256:1", "never")
 
 
 def test_what_compose_lets_another_program_provide_is_left_out() -> None:
-    copy = isolate({"services": {"db": {"provider": {"type": "cloud"}}}}, "shop", {}, PATHS)
-    assert copy.document["services"] == {}
-    assert copy.notes == ["db is no container and is left out"]
+    copy, told = copy_of({"services": {"db": {"provider": {"type": "cloud"}}}})
+    assert copy["services"] == {}
+    assert told == ["db is no container, and left out"]
 
 
 def test_one_change_brings_what_it_needs_and_no_other() -> None:
     now = {"name": "c", "services": {"web": {"image": "1"}, "db": {"image": "1"}}}
-    new = {
-        "name": "c",
-        "services": {
-            "web": {"image": "2", "depends_on": {"cache": {}}},
-            "db": {"image": "2"},
-            "cache": {"image": "2"},
-            "extra": {"image": "2"},
-        },
-    }
+    needs = {"depends_on": {"cache": {}}}
+    new = {"name": "c", "services": {name: {"image": "2"} for name in ("db", "cache", "extra")}}
+    new["services"]["web"] = {"image": "2"} | needs
     images = {name: body["image"] for name, body in with_only(now, new, {"web"})["services"].items()}
     assert images == {"web": "2", "db": "1", "cache": "2"}
     assert with_only(now, new, ())["services"].keys() == {"web", "db"}
@@ -173,14 +187,12 @@ def test_a_dependency_that_is_nowhere_is_left_out() -> None:
 def test_those_that_fail_alone_are_to_blame() -> None:
     verdict, culprits = verdict_of("hook failed", {"api": "", "db": "no column", "web": ""}, "")
     assert culprits == ("db",)
-    assert verdict == "it would fail. db fails alone: no column. Alone api and web would work"
+    assert verdict == "it would fail. db fails alone: no column. Each alone works: api, web"
 
 
 def test_nobody_is_to_blame_where_they_fail_together_or_without_the_update() -> None:
-    assert verdict_of("x", {"api": "", "web": ""}, "") == (
-        "it would fail: x. Each change alone works, so they fail only together",
-        (),
-    )
+    together = "it would fail: x. Each change alone works, so they fail only together"
+    assert verdict_of("x", {"api": "", "web": ""}, "") == (together, ())
     verdict, culprits = verdict_of("x", {}, "web did not start")
     assert culprits == ()
     assert "the version that runs fails in the copy too: web did not start" in verdict
@@ -188,10 +200,7 @@ def test_nobody_is_to_blame_where_they_fail_together_or_without_the_update() -> 
 
 
 def test_files_are_found_by_key_by_name_and_by_path() -> None:
-    application = Application(
-        project="shop", services={}, volumes=(VolumeDeclaration(key="up", name="shop_up"),)
-    )  # fmt: skip
-    keys = [
-        key_of_volume(FilesData(kind="files", volume=volume), application) for volume in ("up", "shop_up", "/srv")
-    ]
-    assert keys == ["up", "up", volume_of("/srv")]
+    volumes = (VolumeDeclaration(key="up", name="shop_up"),)
+    application = Application(project="shop", services={}, volumes=volumes)
+    assert [volume_of(data, application) for data in ("up", "shop_up")] == ["up", "up"]
+    assert volume_of("/srv", application) == volume_of("/srv")
