@@ -24,7 +24,7 @@ from flows.operation.recorder import OperationRecorder, OperationRequest, record
 from flows.storage.snapshot import snapshot as take_snapshot
 from models.compose import OF_UPDATE, Application
 from models.containers import replicas
-from models.failures import BadInputError, RoasError, StartFailedError
+from models.failures import BadInputError, ComposeError, RoasError, StartFailedError
 from models.hooks import Hook
 from models.operations import OperationType
 from models.rehearsals import UpdateRehearsal
@@ -38,10 +38,10 @@ from tasks.deployment.application_copy import (
     fetch_for_copy,
     load_copy,
     look_at_paths,
-    rehearsing_alone,
     start_copy,
 )
 from tasks.deployment.hooks import HookOrder, run_hook
+from tasks.deployment.lease import alone_in
 from tasks.deployment.release import release_document
 from tasks.deployment.services import inspect_application, plan_start, proven_releases, read_application
 from tasks.errors.hook_evidence import decisive_line
@@ -77,7 +77,7 @@ async def rehearse_update(
     request = OperationRequest(asked_by, deployment_id, compose_files)
     async with record_operation(OperationType.HEALTH_CHECK, environment, request) as recorder:
         project = await recorder.open()
-        with rehearsing_alone(environment) as other:
+        with alone_in(environment, "rehearsal") as other:
             if other is not None:
                 raise BadInputError(f"An update of {environment} is rehearsed by {other};", advice="wait for its end.")
             try:
@@ -119,7 +119,7 @@ class _Rehearsal:
         self.notes = [*self.lacks]
         try:
             await self._attempt(only)
-        except StartFailedError as error:
+        except (StartFailedError, ComposeError) as error:
             return self.recorder.redactor.text(error.what.rstrip(".;"))
         return ""
 

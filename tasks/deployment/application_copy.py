@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -15,10 +14,8 @@ from typing import Any
 
 from adapters.compose.cli import ComposeCli
 from adapters.docker.scratch import copy_images, remove_copy
-from adapters.host.local_lock import LocalLock
 from adapters.host.mounted_paths import leads_nowhere
 from adapters.host.private_files import make_private_folder, sync_folder
-from adapters.host.processes import this_process
 from adapters.snapshots.containers import REHEARSAL
 from adapters.snapshots.places import PartPlace
 from core.deployment.plan import start_deadline, start_waves
@@ -30,6 +27,7 @@ from models.settings import current_settings
 from models.snapshots import DataSnapshot, FilesData, SavedData
 from tasks.deployment.hooks import OUTPUT_LINES, HookOutcome
 from tasks.deployment.images import fetch_one
+from tasks.deployment.lease import alone_in
 from tasks.deployment.services import read_injected_files
 from tasks.deployment.start_service import ServiceStartOrder, bring_up
 from tasks.errors.evidence import ProbeJournal
@@ -54,16 +52,6 @@ class CopiedProject(Project):
         """Compose for the copy's document; no other one belongs to it."""
         self.redactor()
         return ComposeCli(self.environment, self.variables(), self.document)
-
-
-@contextmanager
-def rehearsing_alone(environment: str) -> Iterator[str | None]:
-    """Be the only rehearsal of an environment on this host, by a lock that ends with the process; yields the other."""
-    lock = LocalLock(_note(environment).with_suffix(".rehearsal.lock"))
-    try:
-        yield lock.take(f"{this_process()} since {datetime.now(UTC):%H:%M:%S} UTC")
-    finally:
-        lock.release()
 
 
 async def begin_copy(project: Project) -> None:
@@ -108,9 +96,10 @@ async def end_copy(project: Project) -> None:
 
 async def end_left_copy(project: Project) -> None:
     """Remove the copy that a killed rehearsal left, if one did."""
-    with rehearsing_alone(project.environment.name) as other:
-        if other is None:
-            await end_copy(project)
+    if await asyncio.to_thread(_note(project.environment.name).exists):
+        with alone_in(project.environment.name, "rehearsal") as other:
+            if other is None:
+                await end_copy(project)
 
 
 def _note(environment: str) -> Path:
@@ -214,8 +203,11 @@ async def start_copy(
                 for declaration in chosen
                 if declaration.replicas
             ]
-            seconds = await asyncio.gather(*(_start_one(copy, order, watch) for order in orders))
-            took |= {order.declaration.name: spent for order, spent in zip(orders, seconds, strict=True)}
+            ended = await asyncio.gather(*(_start_one(copy, order, watch) for order in orders), return_exceptions=True)
+            for order, outcome in zip(orders, ended, strict=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                took[order.declaration.name] = outcome
     return took
 
 
