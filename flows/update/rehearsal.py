@@ -64,8 +64,8 @@ async def rehearse_update(
 ) -> OperationResult:
     """Do in an isolated copy of the application what an update would do, and record whether it would work.
 
-    Where it would not, and the version that runs works in the copy, each change alone is tried: those that fail are the
-    culprits. Production is left alone and not held; the copy is removed at the end.
+    Where it would not, each change alone is tried: those that fail are the culprits, unless the version that runs fails
+    in the copy too. Production is left alone and not held; the copy is removed at the end.
 
     Raises:
         StartFailedError: The update would fail, or the version that runs fails in the copy too; with the culprits.
@@ -205,11 +205,13 @@ async def _rehearse(recorder: OperationRecorder, services: list[str] | None, *, 
     )
     if not problem:
         return result
-    log.error("rehearsal: %s; trying the version that runs, and each change alone", problem)
-    as_before, tried = await run.attempt(()) if now else "", dict[str, str]()
-    for name in changes if len(changes) > 1 and not as_before else ():
+    log.error("rehearsal: %s", problem)
+    tried: dict[str, str] = {}
+    for name in changes if len(changes) > 1 else ():
         tried[name] = await run.attempt((name,))
         log.info("rehearsal: %s alone %s", name, "fails" if tried[name] else "works")
+    # Where one change works alone, what runs does, too.
+    as_before = await run.attempt(()) if now and all(tried.values()) else ""
     verdict, culprits = verdict_of(problem, tried, as_before)
     return result.model_copy(update={"verdict": verdict, "tried": tried, "culprits": culprits})
 
