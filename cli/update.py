@@ -20,6 +20,9 @@ from models.failures import BadInputError
 @click.option("--lift", "digest", metavar="DIGEST", help="Only let updates take an image again that failed before.")
 @click.option("--now", "now_wanted", is_flag=True, help="Also outside of the environment's update windows.")
 @click.option("--override-gate", metavar="REASON", help="Go on although the gate refuses the images; it is recorded.")
+@click.option("--rehearse", is_flag=True, help="Only try the update in a copy beside production, and say who fails.")
+@click.option("--snapshot", "snapshot_wanted", is_flag=True, help="With --rehearse: on data that is saved for it now.")
+@click.option("--held-back", is_flag=True, help="With --rehearse: also with images that failed before.")
 @confirming
 @waiting
 @with_live_output
@@ -31,6 +34,9 @@ def update(
     digest: str | None,
     now_wanted: bool,
     override_gate: str | None,
+    rehearse: bool,
+    snapshot_wanted: bool,
+    held_back: bool,
     confirm: str,
     wait_seconds: float,
     output: Output,
@@ -41,6 +47,14 @@ def update(
     """
     if digest is not None:
         _lift(name, digest, json_wanted=output.json)
+        return
+    if (snapshot_wanted or held_back) and not rehearse:
+        raise BadInputError("--snapshot and --held-back are for a rehearsal;", advice="add --rehearse.")
+    if rehearse:
+        if (other := plan_id or override_gate) is not None:
+            raise BadInputError(f"A rehearsal follows no plan and passes no gate ({other});", advice="leave it out.")
+        asked = {"services": list(services) or None, "snapshot": snapshot_wanted, "held_back": held_back}
+        operate("rehearse-update", name, compose, output, **asked)
         return
     if not now_wanted:
         _check_windows(name, compose)

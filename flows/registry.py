@@ -25,6 +25,7 @@ from flows.storage.lifecycle import lifecycle
 from flows.storage.rehearse import rehearse
 from flows.storage.restore import restore
 from flows.storage.snapshot import snapshot
+from flows.update.rehearsal import rehearse_update
 
 FLOWS: dict[str, Flow[..., Any]] = {
     "start": startup,
@@ -33,6 +34,7 @@ FLOWS: dict[str, Flow[..., Any]] = {
     "rollback": rollback,
     "rotate": rotate_secret,
     "update": update,
+    "rehearse-update": rehearse_update,
     "sync": sync,
     "snapshot": snapshot,
     "preview": preview,

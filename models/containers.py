@@ -27,6 +27,9 @@ RELEASE_HASH_LABEL = "roas.release.hash"
 ONE_OFF_LABEL = "com.docker.compose.oneoff"
 """Compose's, "True" on a container of `docker compose run`."""
 
+COPY_LABEL = "roas.copy-of"
+"""On all that a copy of an application is made of: the project that it is a copy of."""
+
 COPIES_LABEL = "roas.release.copies"
 """On such a container: the copies by the path of the file of which each is one, as JSON."""
 

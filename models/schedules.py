@@ -44,6 +44,9 @@ class Schedule(Strict):
         description='When: "every day 03:00 Europe/Berlin", "every monday, thursday 03:00", "every 15 minutes", or the '
         'five fields of cron, "0 3 * * *". Without a time zone it is in UTC.'
     )
+    rehearse: bool = Field(
+        default=False, description="Of an update: it is rehearsed in a copy first, and left out where that fails."
+    )
     limit_minutes: float | None = Field(
         default=None, gt=0, le=1440, description="So long it may take. By default an hour for a job, else no limit."
     )
@@ -60,6 +63,12 @@ class Schedule(Strict):
         description="File with an address of healthchecks.io, or of another service with its protocol, that is pinged "
         "when a run begins, and at its end with how it ended.",
     )
+
+    @model_validator(mode="after")
+    def _only_of_an_update(self) -> Schedule:
+        if self.rehearse and self.run != "update":
+            raise ValueError("rehearse is of an update: write `run: update`, or leave it out")
+        return self
 
     @property
     def does(self) -> str:

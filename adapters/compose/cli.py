@@ -85,6 +85,10 @@ class ComposeCli:
         hashes = dict(line.split(maxsplit=1) for line in hashing[0].splitlines() if line.strip())
         return recognise_programs(parse_application(document, hashes, warnings(err, self._redactor())), document)
 
+    def filled(self) -> dict[str, Any]:
+        """What the Compose files declare as Compose prints it, with all values: never to be stored or shown."""
+        return self._config()[0]
+
     def template(self) -> dict[str, Any]:
         """Merge the files into one document that names its variables and env_files but holds none of their values.
 

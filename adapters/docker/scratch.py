@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,7 +13,7 @@ from docker.errors import NotFound
 from adapters.docker.containers import ContainerSnapshot
 from adapters.docker.engine import DockerEngine
 from models.compose import InjectedFile
-from models.containers import ONE_OFF_LABEL
+from models.containers import COPY_LABEL, ONE_OFF_LABEL
 from models.failures import EngineError, EngineUnreachableError
 
 _KEPT = ("Memory", "MemorySwap", "NanoCpus", "ShmSize", "Tmpfs", "Ulimits", "SecurityOpt", "CapAdd", "CapDrop", "Init")
@@ -141,6 +142,31 @@ def checking_body(
         "Volumes": {},
         "HostConfig": host,
     }
+
+
+def copy_images(project: str) -> str:
+    """The repository of the names of the images that are built for a copy of a project."""
+    return f"roas-rehearsal/{project}"
+
+
+def remove_copy(engine: DockerEngine, project: str) -> None:
+    """Remove the copy of a project: containers, networks and volumes that have its label, and what mounts its volumes.
+
+    Raises:
+        EngineError: The engine did not answer, or refused.
+    """
+    client, label = engine.change_client, {"label": [f"{COPY_LABEL}={project}"]}
+    with engine.translate_errors(f"removing the copy of {project}"):
+        volumes = [volume["Name"] for volume in client.volumes(filters=label).get("Volumes") or ()]
+        helpers = client.containers(all=True, filters={"volume": volumes}) if volumes else []
+        removals = [
+            partial(client.remove_container, found["Id"], v=True, force=True)
+            for found in (*client.containers(all=True, filters=label), *helpers)
+        ]
+        removals += [partial(client.remove_network, network["Id"]) for network in client.networks(filters=label)]
+        for remove in (*removals, *(partial(client.remove_volume, volume, force=True) for volume in volumes)):
+            with suppress(NotFound):
+                remove()
 
 
 def host_path(original: ContainerSnapshot, path: str) -> Path | None:

@@ -20,6 +20,7 @@ from core.reporting.timing import Timing
 from flows.common.terminal import echo_json
 from models.operations import Operation, OperationStatus, StateChange
 from models.operations.record import OperationRecord
+from models.rehearsals import UpdateRehearsal
 from models.settings import current_settings
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def show_deployment(details: DeploymentDetails, cause: FirstCause | None = None)
         say(f"\n[bold]kept[/bold]  {', '.join(record.kept)}: running as declared, left alone")
     if record.drill is not None:
         say(f"[bold]drill[/bold]  {escape(str(record.drill))}")
+    if record.rehearsal is not None:
+        _show_rehearsal(record.rehearsal)
     _show_source(operation)
     _show_images(record)
     show_hooks(record)
@@ -84,6 +87,18 @@ def show_deployment(details: DeploymentDetails, cause: FirstCause | None = None)
     files = f"{details.data_dir}/deployment_logs.db, monitoring.db, errors.db"
     say(f"\n[dim]stores: {escape(current_settings().stores_url or files)}[/dim]")
     say("next: " + "   ".join(_next_commands(operation)))
+
+
+def _show_rehearsal(rehearsal: UpdateRehearsal) -> None:
+    """Print whether an update would work, what became of it in the copy, and the size of that."""
+    say(f"[bold]rehearsal[/bold]  {escape(rehearsal.verdict)}")
+    if rehearsal.took_seconds:
+        say(f"  started   {', '.join(f'{name} {took:.1f} s' for name, took in rehearsal.took_seconds.items())}")
+    data = f", data {size(rehearsal.data_bytes)} of {escape(rehearsal.snapshot)}" if rehearsal.snapshot else ""
+    if rehearsal.changes:
+        say(f"  needed    images {size(rehearsal.image_bytes)}{data}, memory {size(rehearsal.memory_bytes)}")
+    for note in rehearsal.notes:
+        say(f"  {escape(note)}")
 
 
 def _show_source(operation: Operation) -> None:

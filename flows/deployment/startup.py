@@ -37,6 +37,7 @@ from models.compose import Application, FetchKind, FetchOptions
 from models.failures import BadInputError, ComposeError, PlanChangedError, ValidationFailedError
 from models.operations import FOUND
 from models.results import OperationResult
+from tasks.deployment.application_copy import end_left_copy
 from tasks.deployment.configuration import refuse_broken_configurations
 from tasks.deployment.hooks import end_left_hooks
 from tasks.deployment.images import fetch_images, image_names, keep_equal_images, leave_images
@@ -113,6 +114,7 @@ async def look(start: Start) -> None:
     await start.recorder.open()
     await refuse_half_restored(start.recorder.environment, start.recorder.deployment_id)
     await end_own_pauses(start.environment)
+    await end_left_copy(start.project)
     if not start.goes_back:
         # Before the facts: a need's start may make the network that both are in.
         await wait_for_needs(start.environment)

@@ -38,7 +38,7 @@ from models.failures import (
     StoreError,
     StoreUnreachableError,
 )
-from models.operations import Operation, OperationStatus, OperationStep, OperationType, StateChange
+from models.operations import OWN_KINDS, Operation, OperationStatus, OperationStep, OperationType, StateChange
 from models.operations.record import FlowRequest, OperationRecord, Runner, write_record
 from models.recovery import RecoveryOutcome
 from models.results import OperationResult, ServiceStart
@@ -345,8 +345,8 @@ async def _recorder(
 def _kind(operation_type: OperationType) -> str:
     context = FlowRunContext.get()
     flow = context.flow.name if context and context.flow else ""
-    if flow == "rotate-secret":
-        return "rotation"
+    if flow in OWN_KINDS:
+        return OWN_KINDS[flow]
     return flow if flow in ("update", "rollback", "sync", "drill") else str(operation_type)
 
 

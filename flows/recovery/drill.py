@@ -21,11 +21,11 @@ from models.failures import BadInputError, EngineError
 from models.health import Health
 from models.operations import OperationType
 from models.results import OperationResult
+from tasks.deployment.lease import alone_in
 from tasks.deployment.operations import is_meant_to_run
 from tasks.deployment.services import read_application
 from tasks.monitoring.watch_lock import watcher_of
 from tasks.recovery.drills import (
-    drilling_alone,
     end_drill,
     fault_places,
     keep_drill,
@@ -64,7 +64,7 @@ async def drill(
     request = OperationRequest(asked_by, deployment_id, compose_files)
     async with record_operation(OperationType.HEALTH_CHECK, environment, request) as recorder:
         project = await recorder.open()
-        with drilling_alone(environment) as other:
+        with alone_in(environment, "drill") as other:
             if other is not None:
                 raise BadInputError(f"A drill of {environment} is open: {other};", advice="wait for its end.")
             if await end_drill(project) is not None or recorder.interrupted:

@@ -25,6 +25,7 @@ from models.failures import RoasError
 from models.health import HealthReport
 from models.incidents import Incident
 from models.recovery import RecoveryOutcome
+from tasks.deployment.application_copy import end_left_copy
 from tasks.deployment.belonging import bind_here
 from tasks.monitoring.events import EventFeed, in_hand
 from tasks.recovery.notify import notify_people
@@ -156,6 +157,7 @@ class WatchedRecoveries:
         if holder is not None or not self._act:
             return
         run_beside(self._short_tasks, end_left_pauses(self.declared), f"services of {name} may still be paused")
+        run_beside(self._short_tasks, end_left_copy(self._project), f"a copy of {name} may still be there")
         if all(execution.ended_at is not None for execution in known.executions):
             return
         for cut_off in await cut_off_recoveries(name):

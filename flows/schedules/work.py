@@ -16,9 +16,12 @@ from flows.deployment.drift import drift
 from flows.deployment.sync import sync
 from flows.deployment.update import update
 from flows.execution.hook_checks import run_of_hook
+from flows.operation.recorder import OperationRequest
 from flows.reporting.report import report
 from flows.storage.rehearse import rehearse
 from flows.storage.snapshot import snapshot
+from flows.update.rehearsal import rehearse_update
+from flows.update.windows import skipped_update
 from models.compose import Application
 from models.failures import HookError, RoasError, SnapshotError
 from models.hooks import Hook
@@ -70,7 +73,7 @@ async def do(schedule: Schedule, run: ScheduledRun, project: Project) -> Done:
     await _await_turn(run.environment)
     if _needs_application(schedule) and not await is_meant_to_run(run.environment):
         return Done(f"{run.environment} was stopped on request, so nothing was done", idle=True)
-    return await _operate(str(schedule.run), run.environment) if job is None else await _run_job(job, run, project)
+    return await _operate(schedule, run.environment) if job is None else await _run_job(job, run, project)
 
 
 def _needs_application(schedule: Schedule) -> bool:
@@ -87,8 +90,8 @@ async def _await_turn(environment: str) -> None:
         await asyncio.sleep(_ASK_AGAIN_SECONDS)
 
 
-async def _operate(what: str, environment: str) -> Done:
-    request: dict[str, Any] = {"asked_by": SCHEDULE, "wait_seconds": _WAIT_AGAIN_SECONDS}
+async def _operate(schedule: Schedule, environment: str) -> Done:
+    what, request = str(schedule.run), dict[str, Any](asked_by=SCHEDULE, wait_seconds=_WAIT_AGAIN_SECONDS)
     if what == "snapshot":
         taken = await snapshot(environment, **request)
         return Done(f"snapshot {taken.snapshot_id} is whole: {taken.bytes:,} bytes")
@@ -107,6 +110,8 @@ async def _operate(what: str, environment: str) -> Done:
     if what == "report":
         await report(environment)
         return Done("the report is stored")
+    if schedule.rehearse and await skipped_update(environment, OperationRequest(SCHEDULE)) is None:
+        await rehearse_update(environment, asked_by=SCHEDULE)
     operation = update if what == "update" else sync
     state: Any = await operation(environment, **request, return_state=True)
     result = await state.result()

@@ -31,6 +31,9 @@ class OperationStatus(StrEnum):
     FAILED = "failed"
 
 
+OWN_KINDS = {"rotate-secret": "rotation", "rehearse-update": "rehearsal"}
+"""What people call the operations of flows that have another name."""
+
 RECOVERY_OF = "recovery of"
 """The reason of a hold by a recovery begins so, and names the service after it."""
 
@@ -67,8 +70,8 @@ class Operation:
 
     @property
     def kind(self) -> str:
-        """What a person calls it: rollbacks, updates, syncs and restores of data are recorded as starts, drills as
-        health checks."""
+        """What a person calls it: rollbacks, updates, syncs and restores of data are recorded as starts, drills and
+        rehearsals of updates as health checks."""
         record, flow = self.record, self.flow
         if record.rollback_to or flow == "rollback":
             return "rollback"
@@ -78,16 +81,19 @@ class Operation:
             return "update"
         if record.restore or flow == "restore":
             return "restore"
-        if flow == "rotate-secret":
-            return "rotation"
+        if flow in OWN_KINDS:
+            return OWN_KINDS[flow]
         return "drill" if record.drill is not None or flow == "drill" else str(self.operation_type)
 
     @property
     def again(self) -> str:
         """The command that begins the same operation."""
-        name = {"health_check": "health", "restore": "snapshot restore", "rotation": "secret rotate"}.get(
-            self.kind, self.kind
-        )
+        name = {
+            "health_check": "health",
+            "restore": "snapshot restore",
+            "rotation": "secret rotate",
+            "rehearsal": "update --rehearse",
+        }.get(self.kind, self.kind)
         secret = (self.record.rotated,) if self.record.rotated else ()
         return " ".join(("roas", name, self.environment, *self.asked_services, *secret))
 

@@ -13,6 +13,7 @@ from pydantic import model_serializer as serializer
 from models.audit import Actor
 from models.drills import DrillRecord
 from models.gates import PolicyResult
+from models.rehearsals import UpdateRehearsal
 from models.sources import SourceRevision
 
 Stamp = Annotated[datetime, PlainSerializer(datetime.isoformat)]
@@ -201,6 +202,7 @@ class OperationRecord(BaseModel):
     restore: str = ""
     """The snapshot that a restore puts back."""
     drill: DrillRecord | None = None
+    rehearsal: UpdateRehearsal | None = None
     rotated: str = ""
     """The secret whose value a rotation changes."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
@@ -94,6 +94,17 @@ async def hold_environment(
         if hold.lost is not None and body is not None:
             body.uncancel()
             raise hold.lost
+
+
+@contextmanager
+def alone_in(environment: str, what: str) -> Iterator[str | None]:
+    """Be the only "drill" or "rehearsal" of an environment on this host, by a lock that ends with the process; yields
+    the other one."""
+    lock = LocalLock(current_settings().data_dir.absolute() / "held" / f"{environment}.{what}.lock")
+    try:
+        yield lock.take(f"{this_process()} since {datetime.now(UTC):%H:%M:%S} UTC")
+    finally:
+        lock.release()
 
 
 def holder_of(environment: str) -> str | None:

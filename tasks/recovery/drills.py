@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from adapters.host.local_lock import LocalLock
 from adapters.host.private_files import make_private_folder, read_regular, sync_folder, write_private
-from adapters.host.processes import this_process
 from adapters.snapshots.containers import EngineCommands
 from adapters.snapshots.streams import Limit
 from core.monitoring.snapshot import maintenance_windows
@@ -24,7 +22,7 @@ from models.notifications import ReportedError
 from models.operations.record import OperationRecord
 from models.recovery import TicketState
 from models.settings import current_settings
-from tasks.deployment.lease import holder_of
+from tasks.deployment.lease import alone_in, holder_of
 from tasks.deployment.operations import is_meant_to_run
 from tasks.runtime.project import Project, load_project
 from tasks.runtime.retry_policy import make_async, retry_read, retry_write
@@ -46,16 +44,6 @@ _SET_LOGINS = (
     "WHERE datname = :'name' AND datallowconn <> {allowed} \\gexec\n"
 )
 """Unlike a role without login, a closed database can be opened by the only role that there is, from another one."""
-
-
-@contextmanager
-def drilling_alone(environment: str) -> Iterator[str | None]:
-    """Be the only drill of an environment on this host, by a lock that ends with the process; yields the other one."""
-    lock = LocalLock(current_settings().data_dir.absolute() / "held" / f"{environment}.drill.lock")
-    try:
-        yield lock.take(f"{this_process()} since {datetime.now(UTC):%H:%M:%S} UTC")
-    finally:
-        lock.release()
 
 
 @make_async
@@ -118,7 +106,7 @@ async def end_left_drill(environment: str, *, asked: bool = False) -> DrillRecor
     """
     if not _place(environment).exists():
         return None
-    with drilling_alone(environment) as other:
+    with alone_in(environment, "drill") as other:
         drill, now = open_drill(environment), datetime.now(UTC)
         if drill is None or not (asked or other is None or now > drill.until + _OVERDUE):
             return None

@@ -229,15 +229,17 @@ async def check_part(environment: Environment, part: SnapshotPart, snapshot_id: 
 
 
 @task(name="put data back", task_run_name="put {data.name} back", **EFFECT)
-async def load_part(project: Project, application: Application, data: SavedData, snapshot: DataSnapshot) -> None:
-    """Put one part of a snapshot back; what writes to it must be stopped.
+async def load_part(
+    project: Project, application: Application, data: SavedData, snapshot: DataSnapshot, place: PartPlace | None = None
+) -> None:
+    """Put one part of a snapshot back, or into another `place`; what writes to it must be stopped.
 
     Raises:
         SnapshotError: It could not be put back.
     """
     environment = project.environment
     part = part_of_snapshot(snapshot, data)
-    place = await place_of(project, application, data, running=False)
+    place = place or await place_of(project, application, data, running=False)
     files: tuple[InjectedFile, ...] = ()
     if isinstance(data, PostgresqlData | MariadbData):
         files = await _injected_files(project, application, data.service)

@@ -32,7 +32,9 @@ _lease_rows = Rows(EnvironmentLease, LeaseResult, holder="owner")
 _rows = Rows(DeploymentOperation, Operation, started_at="start_time", ended_at="end_time", details="metadata")
 _unfinished = _operations.c.status.in_([OperationStatus.PENDING, OperationStatus.RUNNING])
 _is_check = _operations.c.operation_type == OperationType.HEALTH_CHECK.value
-_is_drill = sa.and_(_is_check, sa.cast(_operations.c.metadata, sa.Text).contains('"flow":"drill"'))
+_said = sa.cast(_operations.c.metadata, sa.Text)
+_is_drill = sa.and_(_is_check, _said.contains('"flow":"drill"'))
+_is_rehearsal = sa.and_(_is_check, _said.contains('"flow":"rehearse-update"'))
 
 
 class Operations(Repository):
@@ -215,7 +217,7 @@ class Operations(Repository):
         return {row.environment: _to_operation(row) for row in rows}
 
     def outcomes(self, environment: str, since: datetime) -> list[Operation]:
-        """The ended operations but drills that began since a moment, oldest first, without their details.
+        """The ended operations but drills and rehearsals since a moment, oldest first, without their details.
 
         Details are most of an operation's bytes, and who counts operations by the thousand needs none.
         """
@@ -223,7 +225,7 @@ class Operations(Repository):
         query = (
             sa.select(*(_operations.c[name] for name in names))
             .where(_operations.c.environment == environment, _operations.c.start_time >= since, sa.not_(_unfinished))
-            .where(sa.not_(sa.func.coalesce(_is_drill, sa.false())))
+            .where(sa.not_(sa.func.coalesce(sa.or_(_is_drill, _is_rehearsal), sa.false())))
             .order_by(_operations.c.start_time, _operations.c.id)
         )
         return [_rows.to_value(row, details={}, host_id="") for row in self._all(query)]

@@ -194,6 +194,25 @@ async def test_an_update_by_the_clock_is_an_operation_with_its_own_ticket(place:
         assert stores.operations.history(environment="test")[0].user_agent == "schedule"
 
 
+@pytest.mark.campaign(seconds=30)
+async def test_an_update_that_fails_where_it_is_rehearsed_does_not_begin(place: Place) -> None:
+    await begun(place, renew={"run": "update", "rehearse": True})
+    assert (await run("renew")).state is ScheduledState.SUCCEEDED
+    place.declare(
+        WEB.replace("touch /tmp/well; exec sleep 600", "echo ERROR no licence; exit 3"),
+        schedules=json.dumps({"renew": {"run": "update", "at": "every hour", "rehearse": True}}),
+    )
+    failed = await run("renew")
+    assert failed.state is ScheduledState.FAILED
+    assert "It would fail: web did not start" in failed.text
+    assert "no licence" in failed.text
+    (title,) = open_tickets(place)
+    assert "renew" in title
+    assert place.containers(running=True) == ["web"]
+    with place.stores() as stores:
+        assert [one.kind for one in stores.operations.history(environment="test")][:2] == ["rehearsal", "update"]
+
+
 async def test_a_run_that_was_killed_is_reported_by_the_agent_and_its_container_is_gone_before_the_next(
     place: Place,
 ) -> None:

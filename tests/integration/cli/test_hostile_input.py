@@ -331,6 +331,7 @@ WHOLE: dict[str, Any] = {
             "retry_after_seconds": 1,
             "ping_file": "file",
         },
+        "renewed": {"run": "update", "at": "0 5 * * *", "rehearse": True},
         "tidied": {"run": {"service": "web", "command": ["true"]}, "at": "0 3 * * *"},
     },
     "drills": {

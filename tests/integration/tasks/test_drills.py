@@ -13,7 +13,8 @@ import pytest
 from models.drills import DrillRecord, Fault
 from models.environments import Environment
 from models.failures import BadInputError, EngineError
-from tasks.recovery.drills import drilling_alone, end_drill, end_left_drill, keep_drill, open_drill
+from tasks.deployment.lease import alone_in
+from tasks.recovery.drills import end_drill, end_left_drill, keep_drill, open_drill
 from tasks.runtime.project import Project
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 
@@ -58,11 +59,11 @@ async def test_a_damaged_file_is_named_and_kept(place: Path, tmp_path: Path, dam
 async def test_one_drill_at_a_time_until_its_process_ends(place: Path) -> None:
     read, write = os.pipe()
     if not (child := os.fork()):
-        with drilling_alone("shop"):
+        with alone_in("shop", "drill"):
             os.write(write, b".")
             signal.pause()
     os.read(read, 1)
-    with drilling_alone("shop") as other:
+    with alone_in("shop", "drill") as other:
         assert other is not None
         assert f"pid {child}" in other
         # Its process lives and its time is not over, so it is left alone.
@@ -71,5 +72,5 @@ async def test_one_drill_at_a_time_until_its_process_ends(place: Path) -> None:
         assert open_drill("shop") is not None
     os.kill(child, signal.SIGKILL)
     await asyncio.to_thread(os.waitpid, child, 0)
-    with drilling_alone("shop") as other:
+    with alone_in("shop", "drill") as other:
         assert other is None

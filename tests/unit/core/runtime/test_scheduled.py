@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
+from pydantic import ValidationError
+
 from core.errors.classify import classify
 from core.errors.match import PatternSet
 from core.runtime.scheduled import (
@@ -47,6 +50,12 @@ DECLARED = run(0, ScheduledState.DECLARED, None)
 
 def hours(moments: list[datetime]) -> list[float]:
     return [(moment - BEGAN).total_seconds() / 3600 for moment in moments]
+
+
+def test_only_an_update_is_rehearsed() -> None:
+    assert Schedule(run="update", at="every hour", rehearse=True).rehearse
+    with pytest.raises(ValidationError, match="rehearse is of an update"):
+        Schedule(run="sync", at="every hour", rehearse=True)
 
 
 def test_what_was_due_before_the_schedule_was_declared_is_not_missing() -> None:

@@ -1,0 +1,200 @@
+"""Updates rehearsed on a real engine: a copy beside production that names who is to blame, and leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+from collections.abc import Collection
+
+import pytest
+
+from core.deployment.rehearsal import copy_name
+from flows.deployment.startup import startup
+from flows.storage.snapshot import snapshot
+from flows.update.rehearsal import rehearse_update
+from models.failures import BadInputError, StartFailedError
+from models.operations import Operation
+from models.rehearsals import UpdateRehearsal
+from tasks.deployment.application_copy import end_left_copy
+from tasks.runtime.project import open_project
+from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, flows_are_recorded, place, until  # noqa: F401 - fixtures
+from tests.support.killed_flow import killed_flow
+from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
+
+pytestmark = [pytest.mark.engine, pytest.mark.flow]
+
+ALL = ("api", "orders", "web")
+MIGRATE = (
+    'echo "$VERSION" >> /rows/lines; test "$VERSION" = 1 || test "$BAD" != yes || '
+    '{ echo "ERROR: column total does not exist"; exit 3; }'
+)
+
+
+def declare(
+    place: Place,  # noqa: F811
+    version: int,
+    bad: Collection[str] = (),
+    *,
+    data: bool = True,
+    migrated: Collection[str] = ALL,
+) -> None:
+    """Three services that write into one volume, and migrations."""
+    services = "".join(
+        f"""
+        {name}:
+          image: {IMAGE}
+          pull_policy: never
+          init: true
+          container_name: {place.project}-{name}-1
+          environment: {{VERSION: "{version}", BAD: "{"yes" if name in bad else "no"}"}}
+          command: [sh, -c, 'touch /tmp/well; exec sleep 600']
+          healthcheck: {HEALTH}
+          volumes: ['{place.project}-rows:/rows', '/var/run/docker.sock:/engine.sock']
+        """
+        for name in ALL
+    )
+    hooks = [{"name": f"migrate-{name}", "service": name, "command": ["sh", "-c", MIGRATE]} for name in migrated]
+    more = {"data": json.dumps({"save": [{"kind": "files", "volume": f"{place.project}-rows"}]})} if data else {}
+    place.declare(services, hooks=json.dumps({"before": hooks}), stabilisation_seconds=0, **more)
+    file = place.folder / "compose.yaml"
+    file.write_text(f"{file.read_text()}\nvolumes:\n  {place.project}-rows: {{}}\n")
+
+
+def docker(*words: str) -> list[str]:
+    return subprocess.run(["docker", *words], capture_output=True, text=True, check=True).stdout.split()
+
+
+def rows(place: Place) -> str:  # noqa: F811
+    command = ["docker", "exec", place.container("web"), "sh", "-c", "cat /rows/lines"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def production(place: Place) -> list[str]:  # noqa: F811
+    label = f"label=com.docker.compose.project={place.project}"
+    return sorted(docker("ps", "-q", "--no-trunc", "--filter", label))
+
+
+def left(place: Place) -> list[str]:  # noqa: F811
+    """What there is of a copy."""
+    label = ("--filter", f"label=roas.copy-of={place.project}")
+    of_project = ("--filter", f"label=com.docker.compose.project={copy_name(place.project)}")
+    kinds = (("ps", "-aq"), ("volume", "ls", "-q"), ("network", "ls", "-q"))
+    found = [name for kind in kinds for chosen in (label, of_project) for name in docker(*kind, *chosen)]
+    return found + docker("images", "-q", f"roas-rehearsal/{place.project}")
+
+
+def last(place: Place) -> Operation:  # noqa: F811
+    with place.stores() as stores:
+        return stores.operations.history(environment="test")[0]
+
+
+def rehearsal(place: Place) -> UpdateRehearsal:  # noqa: F811
+    found = last(place).record.rehearsal
+    assert found is not None
+    return found
+
+
+async def test_a_bad_migration_of_one_of_three_services_is_found_and_named_beside_production(
+    place: Place,  # noqa: F811
+) -> None:
+    declare(place, 1, data=False, migrated=["orders"])
+    await startup("test")
+    subprocess.run(["docker", "exec", place.container("web"), "sh", "-c", "echo mine > /rows/lines"], check=True)
+    before = production(place)
+    declare(place, 2, bad={"orders"}, data=False, migrated=["orders"])
+
+    with pytest.raises(StartFailedError, match=r"orders fails alone.*column total does not exist"):
+        await rehearse_update("test")
+
+    assert (production(place), rows(place), left(place)) == (before, "mine\n", [])
+    found = rehearsal(place)
+    assert (found.passed, found.culprits, found.changes) == (False, ("orders",), ALL)
+    assert (last(place).kind, str(last(place).status)) == ("rehearsal", "failed")
+    assert any("docker.sock" in note for note in found.notes)
+
+
+@pytest.mark.campaign(seconds=30)
+async def test_a_good_update_passes_on_the_data_of_the_snapshot_and_changes_nothing(place: Place) -> None:  # noqa: F811
+    declare(place, 1)
+    await startup("test")
+    subprocess.run(["docker", "exec", place.container("web"), "sh", "-c", "echo mine > /rows/lines"], check=True)
+    before = production(place)
+    declare(place, 2)
+
+    result = await rehearse_update("test", snapshot=True)
+
+    assert result.success
+    found = rehearsal(place)
+    assert found.passed
+    assert sorted(found.took_seconds) == list(ALL)
+    assert found.memory_bytes > 0
+    assert found.snapshot
+    assert (production(place), rows(place), left(place)) == (before, "mine\n", [])
+    assert (await rehearse_update("test", services=["web"])).success
+    assert rehearsal(place).changes == ("web",)
+
+
+@pytest.mark.campaign(seconds=20)
+async def test_another_project_of_the_copys_name_is_left_alone(place: Place) -> None:  # noqa: F811
+    declare(place, 1, data=False)
+    await startup("test")
+    declare(place, 2, data=False)
+    label, name = f"com.docker.compose.project={copy_name(place.project)}", copy_name(place.project)
+    docker("volume", "create", "--label", label, f"{name}_rows")
+    try:
+        with pytest.raises(BadInputError, match="Another project on this engine is called"):
+            await rehearse_update("test")
+        assert docker("volume", "ls", "-q", "--filter", f"label={label}") == [f"{name}_rows"]
+    finally:
+        docker("volume", "rm", f"{name}_rows")
+
+
+@pytest.mark.campaign(seconds=300)
+@pytest.mark.parametrize("seed", range(10))
+async def test_ten_of_ten_culprits_are_named(place: Place, seed: int) -> None:  # noqa: F811
+    bad = random.Random(seed).choice(ALL)
+    declare(place, 1, data=False)
+    await startup("test")
+    before = production(place)
+    declare(place, 2, bad={bad}, data=False)
+    with pytest.raises(StartFailedError):
+        await rehearse_update("test")
+    assert rehearsal(place).culprits == (bad,)
+    assert (production(place), left(place)) == (before, [])
+
+
+def exists(*words: str) -> bool:
+    return bool(docker(*words))
+
+
+KILLED_WHEN = {
+    "at its first network": ("network", "ls", "-q", "--filter", "label=roas.copy-of={project}"),
+    "at its first volume": ("volume", "ls", "-q", "--filter", "label=roas.copy-of={project}"),
+    "at its first container": ("ps", "-aq", "--filter", "label=roas.copy-of={project}"),
+    "in a hook": ("ps", "-aq", "--filter", "name={project}-rehearsal-hook"),
+    "while it starts": ("ps", "-q", "--filter", "label=roas.copy-of={project}", "--filter", "health=healthy"),
+}
+
+
+@pytest.mark.campaign(seconds=150)
+@pytest.mark.parametrize("moment", KILLED_WHEN)
+async def test_a_killed_rehearsal_leaves_nothing_to_whoever_comes_next(place: Place, moment: str) -> None:  # noqa: F811
+    declare(place, 1)
+    await startup("test")
+    await snapshot("test")
+    before = production(place)
+    declare(place, 2)
+    words = [word.format(project=place.project) for word in KILLED_WHEN[moment]]
+    killed_flow("rehearse-update", {"environment": "test"}, when=lambda: exists(*words))
+    assert left(place)
+
+    if moment == "in a hook":
+        assert (await rehearse_update("test")).success
+    else:
+        await end_left_copy(open_project("test"))
+
+    await until(lambda: not left(place), 20)
+    assert production(place) == before
+    await end_left_copy(open_project("test"))
+    assert production(place) == before
