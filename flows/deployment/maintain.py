@@ -31,9 +31,10 @@ from tasks.deployment.maintenance import (
     find_down,
     keep_maintenance,
     read_maintenance,
+    start_left,
     why_not_up,
 )
-from tasks.deployment.services import inspect_application, read_known
+from tasks.deployment.services import read_known
 from tasks.recovery.notify import report_maintenance
 from tasks.runtime.project import Project, load_project
 
@@ -114,7 +115,7 @@ async def _start(maintenance: Maintenance, one: MaintainedEnvironment) -> dict[s
         if services and await ended_operation(one.start_id) is None:
             by, new = _asker(maintenance), one.start_id
             await restart(one.name, list(services), asked_by=by, deployment_id=new, confirm=one.name)
-        gone = set(services) - {state.service for state in await inspect_application(project) if state.up}
+        gone = await start_left(project, services)
         trouble = f"{', '.join(sorted(gone))} does not run" if gone else await _prove(one, project)
     except (EngineUnreachableError, StoreError):
         raise

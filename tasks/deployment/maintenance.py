@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from models.maintenance import MaintainedEnvironment, Maintenance, Stage
 from models.operations import Operation
 from models.settings import current_settings
 from tasks.deployment.lease import holder_of
-from tasks.deployment.services import inspect_application, read_known
+from tasks.deployment.services import inspect_application, read_injected_files, read_known
 from tasks.errors.redact import redact_now
 from tasks.recovery.drills import open_drill
 from tasks.recovery.stops import stop_of
@@ -168,6 +168,19 @@ async def find_down(project: Project) -> tuple[str, ...]:
     down = {state.service for state in states if not state.one_off} - {state.service for state in states if state.up}
     meant = sorted(name for name in down & application.services.keys() if not application.services[name].one_shot)
     return tuple([name for name in meant if await stop_of(project, name) is None])
+
+
+async def start_left(project: Project, services: Collection[str]) -> set[str]:
+    """Start what a restart leaves since it runs once, as what neither restarts, is checked nor publishes a port; the
+    services that neither run nor ended well.
+    """
+    injected = await read_injected_files(project)
+    for state in await inspect_application(project):
+        if state.service in services and not (state.up or state.one_off):
+            files = injected.get(state.service, ())
+            await asyncio.to_thread(project.engine.containers.start, state.container_id, files)
+    states = await inspect_application(project)
+    return set(services) - {state.service for state in states if state.up or state.exit_code == 0}
 
 
 async def do_work(words: Sequence[str], until: datetime) -> tuple[str, bool, tuple[str, ...]]:

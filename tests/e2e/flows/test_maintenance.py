@@ -19,7 +19,7 @@ from flows.deployment.startup import startup
 from flows.deployment.stop import stop
 from models.maintenance import Maintenance, Stage
 from tasks.deployment.maintenance import find_running, keep_maintenance, plan_maintenance, read_maintenance
-from tests.e2e.flows.conftest import Place, end, until, well
+from tests.e2e.flows.conftest import IMAGE, Place, end, until, well
 from tests.e2e.flows.test_needs import data_of, watched, write
 from tests.support.docker_command import docker_command
 from tests.support.engines import OwnEngine
@@ -42,7 +42,9 @@ def pair(place: Place) -> Iterator[Place]:
 
 def declare(place: Place, **fields: object) -> Place:
     data = replace(place, project=f"roas-test-{secrets.token_hex(4)}")
-    write(data, "data", well("db"), "", **fields)
+    # Nothing says that the keeper is to stay up, so that a restart leaves it.
+    keeper = f"keeper: {{image: {IMAGE}, init: true, command: [sleep, infinity]}}\n"
+    write(data, "data", well("db") + keeper, "", **fields)
     write(place, "test", well("web") + well("extra"), "", needs="[data/db]", **fields)
     return data
 
@@ -67,14 +69,14 @@ async def test_all_stops_in_order_and_what_ran_comes_up_again_and_what_a_person_
     await startup("test")
     docker_command("stop", pair.container("extra"))
     plan = await planned(command="upgrade")
-    assert [(one.name, one.services) for one in plan.environments] == [("test", ("web",)), ("data", ("db",))]
+    assert [(one.name, one.services) for one in plan.environments] == [("test", ("web",)), ("data", ("db", "keeper"))]
     running = "; ".join(f"docker ps -q --filter label=com.docker.compose.project={of.project}" for of in (pair, data))
     ended = await maintain(plan, ["/bin/sh", "-c", f"{running}; echo upgraded"])
     assert (ended.success, ended.output) == (True, ("upgraded",)), ended
     assert [line.partition(", down for")[0] for line in ended.lines] == [
         "the command ended with exit code 0", "test: up", "data: up",
     ]  # fmt: skip
-    assert up(pair) == ["db", "web"]
+    assert up(pair) == ["db", "keeper", "web"]
     assert (kinds(pair, "data"), kinds(pair, "test")) == (["start", "stop", "restart"],) * 2
     with pair.stores() as stores:
         stopped, started = (
@@ -117,7 +119,7 @@ async def test_what_a_person_did_meanwhile_stays_and_what_cannot_be_stopped_ends
     assert not ended.success
     assert ended.worked.startswith("nothing was done, since not all could be stopped")
     assert not (pair.folder / "worked").exists()
-    assert data.containers(running=True) == ["db"]
+    assert data.containers(running=True) == ["db", "keeper"]
 
 
 KILLED = """
@@ -158,7 +160,7 @@ async def test_killed_before_or_after_any_record_all_comes_up_once_and_the_work_
                     await maintain(left, ["/bin/sh", "-c", f"echo . >> {worked}"])
                 else:
                     await bring_up(left)
-            assert up(pair) == ["db", "extra", "web"], (number, when)
+            assert up(pair) == ["db", "keeper", "extra", "web"], (number, when)
             assert read_maintenance() is None
             assert not worked.exists() or worked.read_text() == ".\n", (number, when)
             with pair.stores() as stores:
@@ -175,7 +177,7 @@ async def test_the_agent_brings_up_after_a_reboot_and_after_a_boot_that_nobody_a
     keep_maintenance(waiting.model_copy(update={"stage": Stage.WORKING, "boot": "before the boot"}))
     async with watched():
         await until(lambda: read_maintenance() is None)
-        assert up(pair) == ["db", "web"]
+        assert up(pair) == ["db", "keeper", "web"]
         docker_command("start", pair.container("extra"))
         await until(lambda: pair.health("extra") == "healthy")
         docker_command("stop", pair.container("extra"))
@@ -192,7 +194,7 @@ async def test_the_agent_brings_up_after_a_reboot_and_after_a_boot_that_nobody_a
     (pair.folder / "data" / "maintenance" / "boot").write_text("before the boot")
     async with watched():
         await until(lambda: read_maintenance() is None)
-    assert up(pair) == ["db", "web"]
+    assert up(pair) == ["db", "keeper", "web"]
     ended = read_maintenance("last.json")
     assert ended is not None
     assert ended.reason == "the machine booted, and nobody announced it"
@@ -217,4 +219,4 @@ async def test_all_comes_up_after_a_real_restart_of_the_engine(place: Place, own
     restarted.touch()
     ended = await maintaining
     assert ended.success, ended.lines
-    assert len(own_engine.docker("ps", "-q").split()) == 3
+    assert len(own_engine.docker("ps", "-q").split()) == 4

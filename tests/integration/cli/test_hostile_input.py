@@ -43,8 +43,8 @@ ROAS = Path(sys.executable).with_name("roas")
 _ENDLESS = {("metrics",), ("serve",), ("worker",)}
 """They serve until they are stopped: only what they refuse can be tried."""
 
-_COMPOSE = {("validate",), ("plan",)}
-"""They run Compose, which takes a while."""
+_COMPOSE = {("validate",), ("plan",), ("host", "maintain")}
+"""They run Compose, or open all environments, which takes a while."""
 
 _ADDRESSES = (
     *("tcp://[::1", "tcp://", "ssh://\udcff", "unix://", "http://a b", "http://a:0/", "https://a..b", "ht!tp"),
