@@ -126,8 +126,8 @@ class _Rehearsal:
     async def _attempt(self, only: Collection[str]) -> None:
         hooks, known = self.recorder.environment.hooks, {None, *self.now["services"], *only}
         changed, runs = self._with(only), self._with(() if self.now["services"] else only)
-        # A program that comes with an update has no earlier version that could be run without it.
-        before = [hook for hook in hooks.before if hook.service in known]
+        # Migrations belong to the update. What comes with one has no earlier version that could be run without it.
+        before = [hook for hook in hooks.before if only and hook.service in known]
         if before or self.data:
             application = await create_copy(runs)
             if self.snapshot is not None:
