@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class UpdateRehearsal(BaseModel):
-    """One rehearsal of an update, in a copy of the application. Sizes are in bytes.
+    """One rehearsal of an update, in a copy of the application. Sizes are in bytes, of images those of new ones.
 
     `changes` are the services that the update changes, `took_seconds` how long each service took to start in the copy.
     `tried` is how each change alone ended, empty where it works; `culprits` are those to blame. `notes` say how hooks

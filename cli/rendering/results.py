@@ -95,7 +95,7 @@ def _show_rehearsal(rehearsal: UpdateRehearsal) -> None:
     if rehearsal.took_seconds:
         say(f"  started   {', '.join(f'{name} {took:.1f} s' for name, took in rehearsal.took_seconds.items())}")
     data = f", data {size(rehearsal.data_bytes)} of {escape(rehearsal.snapshot)}" if rehearsal.snapshot else ""
-    if rehearsal.changes:
+    if rehearsal.memory_bytes:
         say(f"  needed    images {size(rehearsal.image_bytes)}{data}, memory {size(rehearsal.memory_bytes)}")
     for note in rehearsal.notes:
         say(f"  {escape(note)}")

@@ -125,6 +125,8 @@ def verdict_of(problem: str, tried: Mapping[str, str], as_before: str) -> tuple[
     """
     if as_before:
         return f"whether it would work is not known, as the version that runs fails in the copy too: {as_before}", ()
+    if tried and set(tried.values()) == {problem}:
+        return f"it would fail, with whichever change: {problem}", ()
     if culprits := tuple(name for name, how in tried.items() if how):
         works = ", ".join(name for name in tried if name not in culprits)
         alone = "; ".join(f"{name} fails alone: {tried[name]}" for name in culprits)

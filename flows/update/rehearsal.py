@@ -126,8 +126,8 @@ class _Rehearsal:
     async def _attempt(self, only: Collection[str]) -> None:
         hooks, known = self.recorder.environment.hooks, {None, *self.now["services"], *only}
         changed, runs = self._with(only), self._with(() if self.now["services"] else only)
-        # A program that comes with an update has no earlier version that could be run without it.
-        before = [hook for hook in hooks.before if hook.service in known]
+        # Migrations belong to the update. What comes with one has no earlier version that could be run without it.
+        before = [hook for hook in hooks.before if only and hook.service in known]
         if before or self.data:
             application = await create_copy(runs)
             if self.snapshot is not None:
@@ -190,6 +190,7 @@ async def _rehearse(recorder: OperationRecorder, services: list[str] | None, *, 
     if not changes:
         return UpdateRehearsal(passed=True, verdict="nothing would change")
     ids = [{name: fact.image_id for name, fact in found.items()} for found in (now, new)]
+    coming = {fact.image_id: fact.size_bytes for fact in new.values() if fact.image_id not in ids[0].values()}
     run = await _prepare(recorder, document, application, *ids)
     problem = await run.attempt(changes)
     result = UpdateRehearsal(
@@ -199,7 +200,7 @@ async def _rehearse(recorder: OperationRecorder, services: list[str] | None, *, 
         took_seconds=run.took,
         snapshot=f"{run.snapshot.snapshot_id}, {proof_of(run.snapshot)}" if run.snapshot is not None else "",
         notes=tuple(run.notes),
-        image_bytes=sum(new[name].size_bytes for name in changes if name in new),
+        image_bytes=sum(coming.values()),
         data_bytes=run.snapshot.bytes if run.snapshot is not None else 0,
         memory_bytes=run.memory_bytes,
     )
@@ -244,7 +245,9 @@ async def _prepare(
         application=application,
         now=before,
         new=after,
-        lacks=lacks if snapshot is not None else [*lacks, "there is no snapshot, so its volumes are empty"],
+        lacks=[*lacks, "there is no snapshot, so volumes are empty"]
+        if snapshot is None and after["volumes"]
+        else lacks,
         data=tuple(zip(data, keys, strict=True)),
         snapshot=snapshot,
     )

@@ -19,6 +19,8 @@ from models.rehearsals import UpdateRehearsal
 from tasks.deployment.application_copy import end_left_copy
 from tasks.runtime.project import open_project
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, flows_are_recorded, place, until  # noqa: F401 - fixtures
+from tests.e2e.gallery.__main__ import BUILD
+from tests.support.data_application import PASSWORD, Data, compose, data_of
 from tests.support.killed_flow import killed_flow
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 
@@ -198,3 +200,50 @@ async def test_a_killed_rehearsal_leaves_nothing_to_whoever_comes_next(place: Pl
     assert production(place) == before
     await end_left_copy(open_project("test"))
     assert production(place) == before
+
+
+def psql(name: str, statement: str) -> dict[str, object]:
+    words = ["psql", "-h", "127.0.0.1", "-U", "shop", "-d", "shop", "-v", "ON_ERROR_STOP=1", "-c", statement]
+    return {"name": name, "exec": {"service": "db", "command": ["env", f"PGPASSWORD={PASSWORD}", *words]}}
+
+
+@pytest.mark.campaign(seconds=180)
+async def test_each_kind_of_data_is_in_the_copy_and_what_a_migration_does_there_stays_there(
+    place: Place,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    subprocess.run([BUILD], check=True, capture_output=True)
+    monkeypatch.setenv("SHOP_PASSWORD", PASSWORD)
+    services = ("db", "maria", "cache", "app")
+
+    def declare_data(change: str, *before: object, after: Collection[object] = ()) -> None:
+        hooks = json.dumps({"before": list(before), "after": list(after)})
+        place.declare("", secrets="[{name: SHOP_PASSWORD}]", data=data_of(*services), hooks=hooks)
+        (place.folder / "compose.yaml").write_text(compose(*services, change=change))
+
+    declare_data("1")
+    await startup("test")
+    data = Data(place.project)
+    data.fill("saved", services)
+    await snapshot("test")
+    data.fill("now", services)
+    held, before = data.held(services), production(place)
+    checks = [
+        {"name": name, "exec": {"service": service, "command": ["sh", "-c", script]}}
+        for name, service, script in (
+            ("files", "app", "test -e /srv/files/only-saved && test -e /srv/state/app.db"),
+            ("keys", "cache", f"REDISCLI_AUTH={PASSWORD} redis-cli get goods | grep -q saved"),
+            ("tables", "maria", "mariadb -N shop -e 'select name from shown' | grep -q saved"),
+        )
+    ]
+    declare_data("2", psql("migrate", "alter table only_saved add column price int"), after=checks)
+
+    assert (await rehearse_update("test")).success
+
+    assert rehearsal(place).changes == tuple(sorted(services))
+    assert (data.held(services), production(place), left(place)) == (held, before, [])
+    declare_data("2", psql("migrate", "insert into goods values ('saved')"))
+    with pytest.raises(StartFailedError, match="duplicate key value") as failed:
+        await rehearse_update("test", services=["app"])
+    assert PASSWORD not in str(failed.value)
+    assert (data.held(services), production(place), left(place)) == (held, before, [])

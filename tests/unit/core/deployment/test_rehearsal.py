@@ -190,6 +190,12 @@ def test_those_that_fail_alone_are_to_blame() -> None:
     assert verdict == "it would fail. db fails alone: no column. Each alone works: api, web"
 
 
+def test_no_change_is_to_blame_for_a_hook_that_fails_with_each() -> None:
+    verdict = verdict_of("hook failed", {"api": "hook failed", "web": "hook failed"}, "")
+    assert verdict == ("it would fail, with whichever change: hook failed", ())
+    assert verdict_of("x", {"api": "x", "web": "y"}, "")[1] == ("api", "web")
+
+
 def test_nobody_is_to_blame_where_they_fail_together_or_without_the_update() -> None:
     together = "it would fail: x. Each change alone works, so they fail only together"
     assert verdict_of("x", {"api": "", "web": ""}, "") == (together, ())
