@@ -141,7 +141,7 @@ RECORDS = 9
 """Of two environments: the plan, each stop, stopped, working, worked, starting, each start."""
 
 
-@pytest.mark.campaign(seconds=300)
+@pytest.mark.campaign(seconds=400)
 async def test_killed_before_or_after_any_record_all_comes_up_once_and_the_work_is_never_repeated(pair: Place) -> None:
     await startup("data")
     await startup("test")
