@@ -170,15 +170,6 @@ def choose_snapshot(snapshots: Sequence[DataSnapshot], snapshot_id: str | None, 
     return matches[0]
 
 
-def snapshot_to_try(snapshots: Iterable[DataSnapshot]) -> DataSnapshot | None:
-    """The newest snapshot of what ran here that no rehearsal showed to be bad; None without one."""
-    rarely = (SnapshotReason.SAFETY, SnapshotReason.ADOPTED)
-    good = (
-        snapshot for snapshot in offered_snapshots(snapshots) if snapshot.rehearsal is None or snapshot.rehearsal.ok
-    )
-    return next((snapshot for snapshot in good if snapshot.reason not in rarely), None)
-
-
 def _match_id(word: str, snapshots: Sequence[_Snapshot]) -> list[_Snapshot]:
     """The snapshot of an id, else those whose ids begin with it."""
     exact = [snapshot for snapshot in snapshots if snapshot.snapshot_id == word]

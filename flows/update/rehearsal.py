@@ -17,14 +17,14 @@ from core.deployment.hooks import AFTER, BEFORE, describe, failure
 from core.deployment.plan import drift, needs_in
 from core.deployment.rehearsal import Document, isolate, verdict_of, volume_of, with_only
 from core.deployment.update import narrow_plan, update_scope
-from core.storage.snapshots import proof_of, snapshot_to_try
+from core.storage.snapshots import choose_snapshot, proof_of
 from flows.common import parameters
 from flows.execution.hook_checks import run_of_hook
 from flows.operation.recorder import OperationRecorder, OperationRequest, record_operation
 from flows.storage.snapshot import snapshot as take_snapshot
 from models.compose import OF_UPDATE, Application
 from models.containers import replicas
-from models.failures import BadInputError, ComposeError, RoasError, StartFailedError
+from models.failures import BadInputError, ComposeError, NotFoundError, RoasError, StartFailedError
 from models.hooks import Hook
 from models.operations import OperationType
 from models.rehearsals import UpdateRehearsal
@@ -222,9 +222,11 @@ async def _prepare(
 ) -> _Rehearsal:
     """Choose the data, and decide what the copies are given."""
     project, environment = recorder.project, recorder.environment
-    snapshot = snapshot_to_try(await snapshots_of(environment.name)) if environment.data is not None else None
+    declared, snapshot = environment.data.save if environment.data is not None else (), None
+    good = [found for found in await snapshots_of(environment.name) if found.rehearsal is None or found.rehearsal.ok]
+    with suppress(NotFoundError):
+        snapshot = choose_snapshot(good, None, environment.name) if declared else None
     data = parts_declared(environment, snapshot) if snapshot is not None else []
-    declared = environment.data.save if environment.data is not None else ()
     saved = {part.volume if isinstance(part, FilesData) else part.service for part in declared}
     earlier = document
     with suppress(RoasError, IndexError):

@@ -6,11 +6,13 @@ import json
 import random
 import subprocess
 from collections.abc import Collection
+from pathlib import Path
 
 import pytest
 
 from core.deployment.rehearsal import copy_name
 from flows.deployment.startup import startup
+from flows.deployment.update import update
 from flows.storage.snapshot import snapshot
 from flows.update.rehearsal import rehearse_update
 from models.failures import BadInputError, StartFailedError
@@ -23,6 +25,7 @@ from tests.e2e.gallery.__main__ import BUILD
 from tests.support.data_application import PASSWORD, Data, compose, data_of
 from tests.support.killed_flow import killed_flow
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
+from tests.support.registry import image_id, registry
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
@@ -247,3 +250,55 @@ async def test_each_kind_of_data_is_in_the_copy_and_what_a_migration_does_there_
         await rehearse_update("test", services=["app"])
     assert PASSWORD not in str(failed.value)
     assert (data.held(services), production(place), left(place)) == (held, before, [])
+
+
+@pytest.mark.campaign(seconds=90)
+async def test_images_are_pulled_and_built_without_moving_a_name_of_production(place: Place, tmp_path: Path) -> None:  # noqa: F811
+    well = 'CMD ["sh", "-c", "touch /tmp/well; exec sleep 600"]'
+    context = place.folder / "made"
+    context.mkdir()
+
+    def build(version: int) -> None:
+        (context / "Dockerfile").write_text(f"FROM {IMAGE}\nENV VERSION={version}\n{well}\n")
+
+    with registry(tmp_path / "registry") as images:
+        for name in ("good", "poor", "job"):
+            images.publish(name, "ENV VERSION=1", well)
+        build(1)
+        services = "".join(
+            f"\n{name}:\n  init: true\n  {source}\n  healthcheck: {HEALTH}\n  {more}\n"
+            for name, source, more in (
+                ("good", f"image: {images.image('good')}", ""),
+                ("poor", f"image: {images.image('poor')}", ""),
+                ("made", "build: made", ""),
+                ("job", f"image: {images.image('job')}", "profiles: [jobs]"),
+            )
+        )
+        hooks = {"before": [{"name": "job", "service": "job", "command": ["sh", "-c", "test $VERSION -lt 3"]}]}
+        place.declare(services, hooks=json.dumps(hooks), stabilisation_seconds=0)
+        docker("pull", "-q", images.image("job"))
+        await startup("test")
+        names = [images.image(name) for name in ("good", "poor", "job")] + [f"{place.project}-made"]
+        ids, before = [image_id(name) for name in names], production(place)
+        for name, version in (("good", 2), ("job", 3)):
+            images.publish(name, f"ENV VERSION={version}", well)
+        images.publish("poor", "ENV VERSION=2", 'CMD ["sh", "-c", "echo FATAL: no licence; exit 3"]')
+        build(2)
+
+        with pytest.raises(StartFailedError):
+            await rehearse_update("test")
+
+        found = rehearsal(place)
+        assert found.changes == ("good", "job", "made", "poor")
+        assert found.culprits == ("job", "poor")
+        assert "no licence" in found.tried["poor"]
+        assert ([image_id(name) for name in names], production(place), left(place)) == (ids, before, [])
+
+        images.publish("job", "ENV VERSION=2", well)
+        with pytest.raises(StartFailedError):
+            await update("test")
+        assert (await rehearse_update("test")).success
+        assert "poor" not in rehearsal(place).changes
+        with pytest.raises(StartFailedError, match=r"poor.*no licence"):
+            await rehearse_update("test", held_back=True)
+        assert left(place) == []
