@@ -88,7 +88,6 @@ def adopt(
 
 
 def _adopt_all(*, yes: bool) -> None:
-    import sys
     from contextlib import closing
 
     from adapters.adoption import known_projects
@@ -119,7 +118,7 @@ def _adopt_all(*, yes: bool) -> None:
             failed = True
             echo(f"{project}: was not adopted: {' '.join(str(error).split())}")
     if failed:
-        sys.exit(FAILED)
+        raise SystemExit(FAILED)
 
 
 def _engine_address() -> str:

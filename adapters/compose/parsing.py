@@ -35,9 +35,8 @@ _UPDATES: dict[str, tuple[Any, str]] = {
     "max_failure_ratio": (0, "the first failure ends an update"),
 }
 """Fields of deploy.update_config with the value that is what an update does, and what it does in place of others."""
-_HOOKS = "only `docker compose` runs it, and hooks of the environment run at updates"
 _BY_COMPOSE = {
-    **dict.fromkeys(("pre_start", "post_start", "pre_stop"), _HOOKS),
+    **dict.fromkeys(("pre_start", "post_start", "pre_stop"), "only `docker compose` runs it; see hooks of updates"),
     "provider": "only `docker compose up` calls it, and no container of it is proven",
 }
 

@@ -132,8 +132,7 @@ class StoreCollector(Collector):
         allowed = (((name,), age.total_seconds()) for name, age in sorted(self._max_ages.items()))
         yield gauge("roas_snapshot_max_age_seconds", about, "environment", samples=allowed)
         about = "1 for each need of an environment on another one, or on a service of it, by its file."
-        needs = ((need, 1) for need in self._needs)
-        yield gauge("roas_environment_need", about, "environment", "need", samples=needs)
+        yield gauge("roas_environment_need", about, "environment", "need", samples=((one, 1) for one in self._needs))
         build = [((version("roas-ops"),), 1)]
         yield gauge("roas_build_info", "1; the version of this program is its label.", "version", samples=build)
         about = "How long it took to read the figures of this scrape."

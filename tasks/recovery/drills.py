@@ -169,12 +169,10 @@ def _ask_postgresql(project: Project, service: str, places: FaultPlaces, script:
         raise EngineError(f"{service} does not run, and only its PostgreSQL can open database {places.database} again.")
     other = "template1" if places.database == "postgres" else "postgres"
     words = (*_PSQL, f"--username={places.user}", f"--dbname={other}", f"--set=name={places.database}")
-    password = project.secrets().get(places.password_secret or "")
-    secret = {} if password is None else {"PGPASSWORD": password}
+    secret = {"PGPASSWORD": project.secrets().get(places.password_secret or "", "")}
     commands = EngineCommands(project.variables(), "", Limit(_ANSWERS_WITHIN_SECONDS))
     try:
-        what = f"psql in {service}"
-        command = commands.exec(running[0].container_id, what, words, secret, with_input=True)
+        command = commands.exec(running[0].container_id, f"psql in {service}", words, secret, with_input=True)
         return commands.answer(command, script.encode()).strip()
     except SnapshotError as error:
         raise EngineError(project.engine.redact(str(error))) from error

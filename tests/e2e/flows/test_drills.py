@@ -220,6 +220,7 @@ async def test_a_refused_login_is_detected_and_undone_also_where_the_drill_was_k
     with pytest.raises(AssertionError, match="not currently accepting connections"):
         log_in(place)
     docker_command("restart", place.container("db"))
+    await until(lambda: answers(place))
     with pytest.raises(AssertionError, match="not currently accepting connections"):
         log_in(place)
     docker_command("stop", place.container("db"))
