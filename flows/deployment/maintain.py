@@ -35,6 +35,7 @@ from tasks.deployment.maintenance import (
     why_not_up,
 )
 from tasks.deployment.services import read_known
+from tasks.errors.redact import redact, redact_now
 from tasks.recovery.notify import report_maintenance
 from tasks.runtime.project import Project, load_project
 
@@ -55,7 +56,8 @@ async def maintain(maintenance: Maintenance, words: Sequence[str]) -> Maintenanc
     try:
         await move(maintenance.host, up=False)
     except RoasError as error:
-        said = f"nothing was done, since not all could be stopped: {error.what}"
+        why = await asyncio.to_thread(redact_now, None, error.what)
+        said = f"nothing was done, since not all could be stopped: {why}"
         return await bring_up(_change(worked=said, failed=True))
     maintenance = _change(stage=Stage.STOPPED)
     if not words:
@@ -115,12 +117,13 @@ async def _start(maintenance: Maintenance, one: MaintainedEnvironment) -> dict[s
         if services and await ended_operation(one.start_id) is None:
             by, new = _asker(maintenance), one.start_id
             await restart(one.name, list(services), asked_by=by, deployment_id=new, confirm=one.name)
-        gone = await start_left(project, services)
+        done = await ended_operation(one.start_id)
+        gone = await start_left(project, services, done.ended_at) if done and done.ended_at else set(services)
         trouble = f"{', '.join(sorted(gone))} does not run" if gone else await _prove(one, project)
     except (EngineUnreachableError, StoreError):
         raise
     except RoasError as error:
-        trouble = error.what
+        trouble = await redact(one.name, error.what)
     if (done := await ended_operation(one.start_id)) is not None and done.status is not OperationStatus.SUCCESS:
         trouble = f"{done.record.reason} (roas why {one.start_id})"
     if trouble:

@@ -170,13 +170,14 @@ async def find_down(project: Project) -> tuple[str, ...]:
     return tuple([name for name in meant if await stop_of(project, name) is None])
 
 
-async def start_left(project: Project, services: Collection[str]) -> set[str]:
-    """Start what a restart leaves since it runs once, as what neither restarts, is checked nor publishes a port; the
-    services that neither run nor ended well.
+async def start_left(project: Project, services: Collection[str], restarted_at: datetime) -> set[str]:
+    """Start what a restart left since it runs once: what neither restarts, is checked nor publishes a port. What ended
+    later, a person stopped. The services that neither run nor ended well.
     """
     injected = await read_injected_files(project)
     for state in await inspect_application(project):
-        if state.service in services and not (state.up or state.one_off):
+        is_later = state.finished_at is not None and state.finished_at > restarted_at
+        if state.service in services and not (state.up or state.one_off or is_later):
             files = injected.get(state.service, ())
             await asyncio.to_thread(project.engine.containers.start, state.container_id, files)
     states = await inspect_application(project)

@@ -23,6 +23,7 @@ from tests.e2e.flows.conftest import IMAGE, Place, end, until, well
 from tests.e2e.flows.test_needs import data_of, watched, write
 from tests.support.docker_command import docker_command
 from tests.support.engines import OwnEngine
+from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 from tests.support.prefect_server import server_variables
 from tests.support.projects import remove_project
 

@@ -28,11 +28,12 @@ from flows.deployment.startup import startup
 from flows.monitoring.collection import collection
 from flows.recovery.answer import AnswerDesk
 from models.errors import RecordedError
+from models.maintenance import MaintainedEnvironment, Maintenance
 from models.notifications import Channel, Message, NotificationReason, Tone
 from models.operations import Operation, OperationStatus, OperationType
 from models.recovery import Ticket
 from tasks.recovery.channels import keep_channel, read_channels
-from tasks.recovery.notify import STREAM, notify_people
+from tasks.recovery.notify import STREAM, notify_people, report_maintenance
 from tasks.recovery.send_messages import deliver
 from tasks.runtime.clients import find_environment
 from tests.e2e.flows.conftest import Place, end, well
@@ -229,6 +230,28 @@ async def test_environments_with_the_same_receivers_are_one_message(
     (sent,) = webhook.got
     assert sent["subject"].startswith("4 environments: 4 failures. First cause: web of ")
     assert sent["body"].count("- web of ") == 4
+
+
+async def test_a_maintenance_is_one_message_to_all_receivers_of_its_environments(
+    place: Place, webhook: Webhook
+) -> None:
+    await save_block(webhook.url)
+    place.declare(well("web"), notify="[custom-webhook/told]")
+    (place.folder / "shop.yaml").write_text(
+        (place.folder / "test.yaml").read_text().replace("name: test", "name: shop")
+    )
+    now, one = (
+        datetime.now(UTC),
+        MaintainedEnvironment(name="test", after="1", start_id="2", outcome="up, down for 9 s"),
+    )
+    maintenance = Maintenance(
+        maintenance_id="maintenance-1", host_id="h-1", host="box", boot="b", by="ann", reason="kernel", begun_at=now,
+        until=now, environments=tuple(one.model_copy(update={"name": name}) for name in ("test", "shop", "gone")),
+    )  # fmt: skip
+    await report_maintenance(maintenance)
+    (sent,) = webhook.got
+    assert maintenance.title in sent["subject"]
+    assert [name in sent["body"] for name in ("test: up, down for 9 s", "shop: up, down for 9 s")] == [True, True]
 
 
 async def test_an_incident_of_this_system_goes_to_an_environment_with_receivers(place: Place, webhook: Webhook) -> None:
