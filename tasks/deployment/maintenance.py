@@ -21,7 +21,8 @@ from adapters.host.programs import ProgramRun, run_beside
 from core.deployment.desired_state import last_that_counts, should_run
 from core.deployment.maintenance import stop_order, why_left
 from core.deployment.plan import paused_containers
-from models.failures import BadInputError, WrongHostError
+from core.monitoring.snapshot import maintenance_windows
+from models.failures import BadInputError, RoasError, WrongHostError
 from models.maintenance import MaintainedEnvironment, Maintenance, Stage
 from models.operations import Operation
 from models.settings import current_settings
@@ -30,6 +31,7 @@ from tasks.deployment.services import inspect_application, read_injected_files, 
 from tasks.errors.redact import redact_now
 from tasks.recovery.drills import open_drill
 from tasks.recovery.stops import stop_of
+from tasks.runtime.clients import find_environment
 from tasks.runtime.hosts import refuse_elsewhere_now, this_host
 from tasks.runtime.project import Project, load_project
 from tasks.runtime.retry_policy import make_async
@@ -204,7 +206,7 @@ async def do_work(words: Sequence[str], until: datetime) -> tuple[str, bool, tup
 @make_async
 def note_boot() -> Maintenance | None:
     """Note the boot of this machine; where another one was noted before and nobody announced this, leave a maintenance
-    that brings up what ran. Recovery that is paused, and an operation that the boot interrupted, are a person's matter.
+    that brings up what ran. Recovery that is off or paused, and an operation that was cut off, are a person's matter.
     """
     stamp, boot = _place().with_name("boot"), boot_id()
     if not stamp.exists() or read_regular(stamp).decode(errors="replace") == boot or not stores_exist():
@@ -215,7 +217,8 @@ def note_boot() -> Maintenance | None:
     for name in set(known_environments(current_settings())) - current_settings().foreign_environments - paused:
         recorded = stores.operations.latest_recorded(name)
         last = last_that_counts(recorded)
-        if last is not None and last.ended_at and should_run(recorded) and not last.record.interrupted:
+        is_meant = last is not None and last.ended_at and should_run(recorded) and not last.record.interrupted
+        if last is not None and is_meant and _may_act(name):
             ran[name] = MaintainedEnvironment(name=name, after=last.deployment_id, start_id=_new_id(name))
     left = None
     if ran and None not in paused and read_maintenance() is None:
@@ -225,6 +228,18 @@ def note_boot() -> Maintenance | None:
         left = keep_maintenance(plan.model_copy(update={"stage": Stage.STARTING, "environments": environments}))
     write_private(stamp, boot.encode())
     return left
+
+
+def _may_act(environment: str) -> bool:
+    """Whether its file lets recovery act now; a file that cannot be read does not."""
+    now = datetime.now(UTC)
+    try:
+        declared = find_environment(environment)
+    except RoasError:
+        return False
+    windows = maintenance_windows(declared.maintenance, now)
+    is_maintained = any(window.begins <= now < window.ends for window in windows)
+    return declared.recovery.automatic and not declared.recovery.dry_run and not is_maintained
 
 
 def _new_id(name: str) -> str:

@@ -132,11 +132,17 @@ def record(
 
 
 async def test_a_boot_that_nobody_announced_brings_up_what_was_to_run_and_is_noted_once(place: Path) -> None:
-    needs = {"shop": {"needs": "[data/db]"}}
-    for name in ("shop", "data", "stopped", "paused", "cut", "running", "never"):
+    needs = {
+        "shop": {"needs": "[data/db]"},
+        "by-hand": {"recovery": "{automatic: false}"},
+        "shown": {"recovery": "{dry_run: true}"},
+        "worked-on": {"maintenance": "[{from: '00:00', to: '00:00'}]"},
+        "broken": {"services": "7"},
+    }
+    for name in ("shop", "data", "stopped", "paused", "cut", "running", "never", *needs):
         declare(place, name, **needs.get(name, {}))
     with Stores.open(current_settings()) as stores:
-        for name in ("shop", "data", "paused"):
+        for name in ("shop", "data", "paused", "by-hand", "shown", "worked-on", "broken"):
             record(stores, name)
         record(stores, "stopped", OperationType.STOP)
         record(stores, "cut", interrupted="its runner is gone")
