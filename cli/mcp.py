@@ -6,7 +6,10 @@ import click
 
 from models.failures import BadInputError
 
-OPERATIONS = ("start", "update", "sync", "stop", "restart", "rollback", "rotate_secret", "recover", "resolve", "pause")
+OPERATIONS = (
+    *("start", "update", "rehearse_update", "sync", "stop", "restart", "rollback", "rotate_secret"),
+    *("recover", "resolve", "pause"),
+)
 """Operations that `--allow` takes; `pause` also allows to end a pause."""
 
 

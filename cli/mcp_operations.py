@@ -47,6 +47,13 @@ class _Update(_Confirmed):
     )
 
 
+class _Rehearse(_EnvironmentInput):
+    services: list[str] = Field(default=[], max_length=100, description="These services; without them, all.")
+    snapshot: bool = Field(
+        default=False, description="Save the data now, and try on that; else on the newest snapshot."
+    )
+
+
 class _Sync(_Confirmed):
     revision: str = Field(
         min_length=7, description="The revision that `plan_sync` answered: the sync takes exactly this one, or nothing."
@@ -125,6 +132,11 @@ async def _update(params: _Update, client: str) -> Found:
         raise BadInputError("An update of all services needs plan_id;", advice="ask `plan` with `update`.")
     plan = [f"--plan={params.plan_id}"] if params.plan_id else []
     return await _operate(["update", *params.options, *plan], params, client, params.services)
+
+
+async def _rehearse(params: _Rehearse, client: str) -> Found:
+    words = ["update", "--rehearse", *(["--snapshot"] if params.snapshot else [])]
+    return await _operate(words, params, client, params.services)
 
 
 async def _sync(params: _Sync, client: str) -> Found:
@@ -213,6 +225,12 @@ _TOOLS = (
         "Pull and build new images, then replace and prove one service after the other; back to the "
         "earlier ones where one fails. Only in the environment's update windows.",
         _Update, Operation, _update, _DETAILS, destructive=True,
+    ),
+    AgentTool(
+        "rehearse_update",
+        "Try an update in an isolated copy of the application, on a restored snapshot; where it fails, tell "
+        "which change is to blame. Production is left alone.",
+        _Rehearse, Operation, _rehearse, _DETAILS,
     ),
     AgentTool(
         "sync",

@@ -16,11 +16,11 @@ from cli.rendering.hooks import show_hooks
 from core.common.quantities import size_in_words as size
 from core.common.safe_text import shorten
 from core.deployment.release_notes import note_lines
+from core.reporting.rehearsals import rehearsal_in_words
 from core.reporting.timing import Timing
 from flows.common.terminal import echo_json
 from models.operations import Operation, OperationStatus, StateChange
 from models.operations.record import OperationRecord
-from models.rehearsals import UpdateRehearsal
 from models.settings import current_settings
 
 if TYPE_CHECKING:
@@ -73,7 +73,9 @@ def show_deployment(details: DeploymentDetails, cause: FirstCause | None = None)
     if record.drill is not None:
         say(f"[bold]drill[/bold]  {escape(str(record.drill))}")
     if record.rehearsal is not None:
-        _show_rehearsal(record.rehearsal)
+        say(f"[bold]rehearsal[/bold]  {escape(record.rehearsal.verdict)}")
+        for line in rehearsal_in_words(record.rehearsal):
+            say(f"  {escape(line)}")
     _show_source(operation)
     _show_images(record)
     show_hooks(record)
@@ -87,18 +89,6 @@ def show_deployment(details: DeploymentDetails, cause: FirstCause | None = None)
     files = f"{details.data_dir}/deployment_logs.db, monitoring.db, errors.db"
     say(f"\n[dim]stores: {escape(current_settings().stores_url or files)}[/dim]")
     say("next: " + "   ".join(_next_commands(operation)))
-
-
-def _show_rehearsal(rehearsal: UpdateRehearsal) -> None:
-    """Print whether an update would work, what became of it in the copy, and the size of that."""
-    say(f"[bold]rehearsal[/bold]  {escape(rehearsal.verdict)}")
-    if rehearsal.took_seconds:
-        say(f"  started   {', '.join(f'{name} {took:.1f} s' for name, took in rehearsal.took_seconds.items())}")
-    data = f", data {size(rehearsal.data_bytes)} of {escape(rehearsal.snapshot)}" if rehearsal.snapshot else ""
-    if rehearsal.memory_bytes:
-        say(f"  needed    images {size(rehearsal.image_bytes)}{data}, memory {size(rehearsal.memory_bytes)}")
-    for note in rehearsal.notes:
-        say(f"  {escape(note)}")
 
 
 def _show_source(operation: Operation) -> None:
@@ -464,6 +454,8 @@ def _next_commands(operation: Operation) -> tuple[str, ...]:
         return (f"roas why {operation.deployment_id}", operation.again, "roas history")
     if operation.operation_type == "stop":
         return (f"roas start {name}", "roas history")
+    if operation.record.rehearsal is not None:
+        return (f"roas update {name}", "roas history")
     return (f"roas health {name}", f"roas collect {name}", f"roas stop {name}", "roas serve")
 
 

@@ -7,6 +7,7 @@ import re
 from starlette.requests import Request
 from starlette.responses import Response
 
+from core.reporting.rehearsals import rehearsal_in_words
 from core.reporting.waterfall import place_bars
 from flows.page.releases import operated
 from flows.page.rendering import render
@@ -35,7 +36,16 @@ def operation(request: Request) -> Response:
     ended = begun.ended_at or max(view.at, ends)
     placed = place_bars(view.bars, begun.started_at, ended)
     whole = (ended - begun.started_at).total_seconds()
-    return render(request, "operation.html.j2", view=view, bars=placed, whole=whole, command=_command(request))
+    rehearsal = begun.record.rehearsal
+    return render(
+        request,
+        "operation.html.j2",
+        view=view,
+        bars=placed,
+        whole=whole,
+        command=_command(request),
+        rehearsed=[rehearsal.verdict, *rehearsal_in_words(rehearsal)] if rehearsal is not None else [],
+    )
 
 
 def _command(request: Request) -> str:

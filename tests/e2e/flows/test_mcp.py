@@ -135,6 +135,26 @@ def _server() -> dict[str, str]:
 
 
 @pytest.mark.campaign
+async def test_an_agent_rehearses_an_update_before_it_asks_for_it(
+    tmp_path: Path, project: str, prefect_server: None
+) -> None:
+    shop = {"environment": "shop"}
+    async with agent(tmp_path, "--allow", "start,rehearse_update", variables=_server()) as client:
+        planned = await answer_of(client, "plan", shop)
+        await answer_of(client, "start", {**shop, "plan_id": planned["answer"]["plan_id"]})
+        change(tmp_path, REFUSED)
+        failed = await client.call_tool("rehearse_update", {**shop, "services": ["db"]})
+        status = await answer_of(client, "status", shop)
+
+    assert failed.is_error
+    assert failed.structured_content is not None
+    operation = failed.structured_content["answer"]
+    assert "password authentication failed" in operation["details"]["rehearsal"]["verdict"]
+    assert operation["user_agent"].endswith("(roas update --rehearse, asked by MCP client tester)")
+    assert {service["health"] for service in status["answer"][0]["health"]["services"]} == {"healthy"}
+
+
+@pytest.mark.campaign
 async def test_an_agent_syncs_exactly_the_revision_that_it_looked_at(
     tmp_path: Path, project: str, prefect_server: None
 ) -> None:

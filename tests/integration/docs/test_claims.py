@@ -534,6 +534,7 @@ CLAIMS = {
         means={
             "start",
             "update",
+            "rehearse_update",
             "sync",
             "stop",
             "restart",

@@ -10,6 +10,7 @@ import pytest
 
 from flows.page.rendering import BASE
 from models.operations import Operation, OperationStatus, OperationType
+from models.rehearsals import UpdateRehearsal
 from tasks.reporting.postmortem import read_failure
 from tasks.reporting.read import read_deployment, read_explanation, read_ticket_details
 from tasks.runtime.stores import open_stores
@@ -57,6 +58,27 @@ def _failed(kind: str, details: dict[str, object]) -> str:
     )
     open_stores().operations.begin(failed)
     return f"/operations/{failed.deployment_id}"
+
+
+def test_a_rehearsal_is_shown_with_its_verdict_times_and_sizes(text: ReadPage, markup: ReadPage) -> None:
+    rehearsal = UpdateRehearsal(
+        passed=False,
+        verdict=f"it would fail. web fails alone: {HOSTILE}",
+        changes=("db", "web"),
+        took_seconds={"db": 1.25},
+        snapshot="d-1, restored",
+        notes=("web lacks port 80",),
+        image_bytes=2048,
+    )
+    path = _failed("rehearsal", {"flow": "rehearse-update", "rehearsal": rehearsal.model_dump()})
+
+    page = text(path)
+
+    assert "Rehearsal: it would fail. web fails alone: " in page
+    assert "db 1.2 s" in page
+    assert "images 2 KiB, data 0 B of d-1, restored, memory 0 B" in page
+    assert "web lacks port 80" in page
+    assert HOSTILE not in markup(path)
 
 
 @pytest.mark.parametrize(("kind", "more"), [("update", {"update": "all"}), ("start", {})])

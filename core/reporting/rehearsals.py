@@ -1,0 +1,19 @@
+"""Rehearsals of updates in words, for the terminal and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from core.common.quantities import size_in_words
+from models.rehearsals import UpdateRehearsal
+
+
+def rehearsal_in_words(rehearsal: UpdateRehearsal) -> Iterator[str]:
+    """What became of an update in its copy, beside the verdict: times, sizes, and notes of hooks and of the copy."""
+    if rehearsal.took_seconds:
+        yield f"started   {', '.join(f'{name} {took:.1f} s' for name, took in rehearsal.took_seconds.items())}"
+    if rehearsal.changes:
+        data = f", data {size_in_words(rehearsal.data_bytes)} of {rehearsal.snapshot}" if rehearsal.snapshot else ""
+        images, memory = size_in_words(rehearsal.image_bytes), size_in_words(rehearsal.memory_bytes)
+        yield f"needed    images {images}{data}, memory {memory}"
+    yield from rehearsal.notes
