@@ -161,8 +161,9 @@ async def test_each_fault_is_made_measured_and_undone(place: Place) -> None:
 async def test_a_slow_service_is_detected_and_has_its_processor_again_at_the_end(place: Place) -> None:
     # The check does work of its own: with a hundredth of a processor none is fast enough to do it in time.
     place.declare(
-        REDIS.replace("[CMD, redis-cli, ping]", '[CMD, redis-cli, eval, "for i = 1, 10000000 do end return 1", "0"]')
-        .replace("timeout: 1s", "timeout: 2s"),
+        REDIS.replace(
+            "[CMD, redis-cli, ping]", '[CMD, redis-cli, eval, "for i = 1, 10000000 do end return 1", "0"]'
+        ).replace("timeout: 1s", "timeout: 2s"),
         drills=allowed(Fault.SLOW, detect_seconds=60, repair_seconds=60),
     )
     await startup("test")
