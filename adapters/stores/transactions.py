@@ -38,6 +38,7 @@ _NOTE_INTENT = "INSERT INTO cross_store_intents (seq, statements) VALUES (?, ?)"
 _DROP_INTENTS = "DELETE FROM cross_store_intents WHERE seq < ?"
 _FOLLOW = ("monitoring", "errors")
 
+_NO_TRANSACTION = -1
 _KEPT_INTENTS = 64
 _READ_TRIES = 50
 
@@ -119,6 +120,8 @@ class SqliteTransactions:
         Raises:
             StoreError: A store cannot be read or written.
         """
+        if self._gate.read_number() != 0:
+            self._settle_last_commit()
         versions = {name: self._read_version(name) for name in self._databases}
         last = max(versions.values())
         for name in _FOLLOW:
@@ -130,6 +133,17 @@ class SqliteTransactions:
                 log.warning("store %s misses transactions up to %d; it goes on from there", name, last)
                 self._set_version(name, last)
         self._gate.leave_number(0)
+
+    def _settle_last_commit(self) -> None:
+        """Let a commit that nobody sees yet never be seen.
+
+        A writer that is killed between the last page of its commit in the log and the index of the log leaves one that
+        counts only once the index is made anew: when every process has closed the store. What is written now takes its
+        place.
+        """
+        with self._databases[DECIDES].write_unchecked() as connection:
+            driver_of(connection).execute(_NOTE_INTENT, (_NO_TRANSACTION, None))
+            driver_of(connection).execute("DELETE FROM cross_store_intents WHERE seq = ?", (_NO_TRANSACTION,))
 
     def start_new_file(self, name: str) -> None:
         """A store's file was made anew: it begins at the last transaction. Call with the gate held.

@@ -1,12 +1,20 @@
 """A transaction over the three stores happens in all of them or in none."""
 
+import multiprocessing
+import os
+import signal
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
+from unittest import mock
 
 import pytest
 
 from adapters.stores import Stores, Together
+from adapters.stores.audit_check import verify
+from adapters.stores.transactions import SqliteTransactions
 from models.failures import StoreConstraintError
 from models.health import RecordedScore
 from models.operations import Operation, OperationStatus, OperationType
@@ -204,3 +212,50 @@ def test_a_store_made_anew_goes_on_from_the_last_transaction(settings: Settings)
         assert [error.environment for error in stores.errors.latest()] == ["roas"]
         all_or_none(stores, failed_start(3))
         assert versions(stores) == [3, 3, 3]
+
+
+@pytest.mark.files
+def test_a_commit_that_nobody_sees_yet_is_never_seen(settings: Settings) -> None:
+    """Its writer was killed between the last page of the log and the index of the log.
+
+    SQLite makes the index anew once every process has gone, and the commit would count from then on, after others had
+    gone on without it.
+    """
+    die(go_on_without_it, settings)
+    with Stores.open(settings) as again:
+        assert contents(again) == (1, 1, 1)
+        assert len(again.pauses.active(NOON)) == 1
+        assert not any(report.findings for report in verify(again))
+        with again.databases["errors"].read() as connection:
+            assert connection.exec_driver_sql("SELECT count(*) FROM dead_letters").scalar_one() == 0
+
+
+def go_on_without_it(settings: Settings) -> None:
+    with Stores.open(settings) as stores:
+        all_or_none(stores, failed_start(1))
+        index = settings.data_dir / "deployment_logs.db-shm"
+        before = index.read_bytes()
+        die(decide, settings)
+        assert index.read_bytes() != before
+        with index.open("r+b") as file:
+            file.write(before)
+        assert contents(stores) == (1, 1, 1)
+        stores.pauses.pause("dev", "api", None, "reason", "alice", NOON)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def decide(settings: Settings) -> None:
+    def decide_and_die(transactions: SqliteTransactions, *arguments: Any) -> None:
+        transactions._decide(*arguments)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    pause = [lambda inside: inside.pauses.pause("prod", "api", None, "reason", "alice", NOON)]
+    with Stores.open(settings) as stores, mock.patch.object(SqliteTransactions, "_commit", decide_and_die):
+        all_or_none(stores, [*failed_start(2), *pause])
+
+
+def die(target: Callable[[Settings], None], settings: Settings) -> None:
+    process = multiprocessing.get_context("fork").Process(target=target, args=(settings,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
