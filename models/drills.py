@@ -72,9 +72,9 @@ class DrillRecord(FaultPlaces):
     verdict: str = ""
     passed: bool | None = None
 
-    def cut_off(self, at: datetime) -> DrillRecord:
+    def cut_off(self, at: datetime | None = None) -> DrillRecord:
         """The record of a drill that did not come to its end, with the moment from which its fault was undone."""
-        verdict = "cut off before its end; its fault was undone"
+        verdict = "cut off before its end" + ("; its fault was undone" if at else "")
         return self.model_copy(update={"undone_at": at, "passed": False, "verdict": verdict})
 
     def __str__(self) -> str:

@@ -290,6 +290,9 @@ def _end_orphans(environment: str | None, now: datetime) -> list[tuple[Operation
         message = interruption(operation, stores.progress.steps(operation.deployment_id))
         advice = f"`roas resume {operation.deployment_id}` goes on from there; a new start begins afresh."
         record = OperationRecord(interrupted=message, reason=message, advice=advice, error=INTERRUPTED)
+        # Its fault may be undone already, and then nothing else would end its record.
+        if (drill := operation.record.drill) is not None and drill.passed is None:
+            record.drill = drill.cut_off()
         # Another process may have ended it at this moment, and then reports it.
         if stores.operations.finish(operation.deployment_id, OperationStatus.FAILED, now, record):
             ended.append((operation, message))
