@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from adapters.host.processes import this_process
 from cli.exit_codes import FAILED
-from cli.options import duration
-from cli.run_flow import run_flow
+from cli.options import as_json, duration
+from cli.run_flow import run_flow, show_answer
 from flows.common.terminal import echo
 from models.failures import BadInputError
 
@@ -33,11 +33,18 @@ def host() -> None:
 @click.option("--restart-engine", is_flag=True, help="Restart the Docker engine once all is stopped.")
 @click.option("--command", metavar="COMMAND", help="Run this by /bin/sh once all is stopped, such as an upgrade.")
 @click.option("--reason", default="", help="Why; shown wherever the maintenance is.")
-@click.option("--for", "length", type=duration, default="1h", show_default=True, help="The agent then brings all up.")
+@click.option("--for", "length", type=duration, default="1h", show_default=True, help="An agent then brings all up.")
 @click.option("--confirm", "names", multiple=True, metavar="NAME", help="The name of this host; of locked ENVs too.")
 @click.option("--end", "end_wanted", is_flag=True, help="Bring up what the open maintenance stopped, or show the last.")
+@as_json
 def maintain(
-    reboot: bool, restart_engine: bool, command: str | None, end_wanted: bool, length: timedelta, **asked: Any
+    reboot: bool,
+    restart_engine: bool,
+    command: str | None,
+    end_wanted: bool,
+    length: timedelta,
+    json_wanted: bool,
+    **asked: Any,
 ) -> None:
     """Stop all environments in order, work on the machine, and bring up and prove what ran, with one report.
 
@@ -69,10 +76,14 @@ def maintain(
         finally:
             if read_maintenance() is not None:
                 echo("the maintenance is open: `roas host maintain --end` brings up what it stopped", err=True)
-    for line in (ended.title, *ended.output, *ended.lines) if ended else ("there was no maintenance",):
-        echo(line)
+    show_answer(ended, json_wanted, _show)
     if ended is not None and not ended.success:
         sys.exit(FAILED)
+
+
+def _show(ended: Maintenance | None) -> None:
+    for line in (ended.title, *ended.output, *ended.lines) if ended else ("there was no maintenance",):
+        echo(line)
 
 
 def _agreed(plan: Maintenance, opened: Maintenance | None, names: tuple[str, ...]) -> Maintenance:
@@ -80,6 +91,7 @@ def _agreed(plan: Maintenance, opened: Maintenance | None, names: tuple[str, ...
     from cli.confirmation import ask
     from models.maintenance import Stage
     from tasks.deployment.maintenance import find_running
+    from tasks.monitoring.events import is_watched
     from tasks.reporting.consent import find_lock
 
     if opened is not None:
@@ -95,7 +107,11 @@ def _agreed(plan: Maintenance, opened: Maintenance | None, names: tuple[str, ...
             echo(f"{name} is left alone: {why}", err=True)
     work = "the machine reboots" if plan.reboot else plan.command or "you work on the machine"
     stopped = ", ".join(one.name for one in plan.environments) or "nothing"
-    echo(f"stops {stopped}; then {work}; the agent brings all up at {plan.until:%H:%M} UTC at the latest", err=True)
+    if any(asyncio.run(is_watched(one.name, datetime.now(UTC))) for one in plan.environments):
+        end = f"the agent brings all up at {plan.until:%H:%M} UTC at the latest"
+    else:
+        end = "no agent is running, so if this is cut off, `roas host maintain --end` brings all up"
+    echo(f"stops {stopped}; then {work}; {end}", err=True)
     locks = {one.name: lock.words for one in plan.environments if (lock := find_lock(one.name)) is not None}
     for name, why in ({plan.host: "this host"} | locks).items():
         if name not in names:

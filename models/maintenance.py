@@ -7,6 +7,9 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
+MAINTAINED_BY = "maintenance"
+"""The first word of the ids of maintenances, which ask for their operations."""
+
 
 class Stage(StrEnum):
     """How far a maintenance came: on the disk before what it names begins, and in this order only."""

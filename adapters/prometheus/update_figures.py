@@ -13,6 +13,7 @@ from adapters.prometheus import metric_families as families
 from adapters.prometheus.metric_families import Count, RowCounter
 from adapters.stores.repositories.repositories import Repositories
 from adapters.stores.sql import table
+from models.maintenance import MAINTAINED_BY
 from models.operations import INTERRUPTION_SECONDS, OperationStatus
 from models.operations.record import NOTHING_TOUCHED
 from models.tables.deployment_logs import DeploymentOperation, ServiceStateChange
@@ -32,7 +33,7 @@ _INTERRUPTIONS = (
 
 
 class UpdateFigures:
-    """Metrics of updates, drills and rotations, with counters kept between scrapes. Not thread-safe."""
+    """Metrics of updates, drills, rotations and maintenance, with counters kept between scrapes. Not thread-safe."""
 
     def __init__(self) -> None:
         self._interruptions: dict[tuple[str, str], float] = {}
@@ -64,12 +65,12 @@ class UpdateFigures:
         for release in stores.releases.list_failed():
             failed.setdefault(release.environment, set()).update(release.digests.values())
         held_back = (((name,), len(failed.get(name, ()))) for name in names)
-        drills, rotations = (
+        drills, rotations, maintained = (
             [
                 (labels, (counts.get((labels[0], f"{kind} {labels[1]}")) or Count()).rows)
                 for labels in product(names, _ENDS)
             ]
-            for kind in ("drill", "rotation")
+            for kind in ("drill", "rotation", "maintenance")
         )
         refused = (((name,), (counts.get((name, _REFUSED)) or Count()).rows) for name in names)
         return [
@@ -78,6 +79,9 @@ class UpdateFigures:
                 "roas_drills", "Drills that ended; success: it met all objectives.", *_LABELS, samples=drills
             ),
             families.counter("roas_rotations", "Rotations of passwords that ended.", *_LABELS, samples=rotations),
+            families.counter(
+                "roas_maintenances", "Restarts at the end of a maintenance of the host.", *_LABELS, samples=maintained
+            ),
             families.counter(
                 "roas_gate_refusals", "Updates that the environment's gate refused.", "environment", samples=refused
             ),
@@ -108,13 +112,16 @@ def _result() -> sa.ColumnElement[str]:
 
 
 def _other() -> sa.ColumnElement[str]:
-    """What ended how, of drills that began and of rotations; "none" of others."""
+    """What ended how, of drills that began, rotations and maintenance; "none" of others."""
     is_drill, is_rotation = _details_have("flow", "drill"), _details_have("flow", "rotate-secret")
+    is_maintained = _details_have("flow", "restart") & _operations.c.user_agent.startswith(f"{MAINTAINED_BY}-")
     return sa.case(
         (is_drill & _details_have("passed", True), f"drill {_SUCCESS}"),
         (is_drill & _details_have("passed", False), f"drill {_FAILED}"),
         (is_rotation & (_operations.c.status == OperationStatus.SUCCESS.value), f"rotation {_SUCCESS}"),
         (is_rotation, f"rotation {_FAILED}"),
+        (is_maintained & (_operations.c.status == OperationStatus.SUCCESS.value), f"maintenance {_SUCCESS}"),
+        (is_maintained, f"maintenance {_FAILED}"),
         else_=_NONE,
     )
 

@@ -68,7 +68,7 @@ async def keep_judging(carried: Callable[[], Iterable[str]], every: timedelta = 
 
 
 async def prepare_after_boot() -> None:
-    """Let a boot that nobody announced be one event; before the first watch, which recovers each container."""
+    """Let an unannounced boot be one event; before the first watch, which recovers each container."""
     try:
         if (left := await note_boot()) is not None:
             await begin_quiet(left)

@@ -23,7 +23,7 @@ from core.deployment.maintenance import stop_order, why_left
 from core.deployment.plan import paused_containers
 from core.monitoring.snapshot import maintenance_windows
 from models.failures import BadInputError, RoasError, WrongHostError
-from models.maintenance import MaintainedEnvironment, Maintenance, Stage
+from models.maintenance import MAINTAINED_BY, MaintainedEnvironment, Maintenance, Stage
 from models.operations import Operation
 from models.settings import current_settings
 from tasks.deployment.lease import holder_of
@@ -85,7 +85,7 @@ def plan_maintenance(reason: str, length: timedelta, *, command: str = "", reboo
     """A maintenance of this host that has not begun; it names no environment yet."""
     now, here = datetime.now(UTC), this_host()
     return Maintenance(
-        maintenance_id=_new_id("maintenance"),
+        maintenance_id=_new_id(MAINTAINED_BY),
         host_id=here.host_id,
         host=here.name,
         boot=boot_id(),
@@ -205,8 +205,8 @@ async def do_work(words: Sequence[str], until: datetime) -> tuple[str, bool, tup
 
 @make_async
 def note_boot() -> Maintenance | None:
-    """Note the boot of this machine; where another one was noted before and nobody announced this, leave a maintenance
-    that brings up what ran. Recovery that is off or paused, and an operation that was cut off, are a person's matter.
+    """Note the boot of this machine; where another one was noted before and this one was not announced, leave a
+    maintenance that brings up what ran. Recovery that is off or paused, and a cut-off operation, are a person's matter.
     """
     stamp, boot = _place().with_name("boot"), boot_id()
     if not stamp.exists() or read_regular(stamp).decode(errors="replace") == boot or not stores_exist():
@@ -223,7 +223,7 @@ def note_boot() -> Maintenance | None:
     left = None
     if ran and None not in paused and read_maintenance() is None:
         order = stop_order(ran, declared_needs(current_settings()))
-        plan = plan_maintenance("the machine booted, and nobody announced it", _BOOT_WITHIN)
+        plan = plan_maintenance("the machine booted unannounced", _BOOT_WITHIN)
         environments = tuple(ran[name] for name in order)
         left = keep_maintenance(plan.model_copy(update={"stage": Stage.STARTING, "environments": environments}))
     write_private(stamp, boot.encode())

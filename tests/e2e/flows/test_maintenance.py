@@ -170,7 +170,7 @@ async def test_killed_before_or_after_any_record_all_comes_up_once_and_the_work_
 
 
 @pytest.mark.campaign(seconds=90)
-async def test_the_agent_brings_up_after_a_reboot_and_after_a_boot_that_nobody_announced(pair: Place) -> None:
+async def test_the_agent_brings_up_after_a_reboot_and_after_an_unannounced_boot(pair: Place) -> None:
     await startup("data")
     await startup("test")
     docker_command("stop", pair.container("extra"))
@@ -198,7 +198,7 @@ async def test_the_agent_brings_up_after_a_reboot_and_after_a_boot_that_nobody_a
     assert up(pair) == ["db", "keeper", "web"]
     ended = read_maintenance("last.json")
     assert ended is not None
-    assert ended.reason == "the machine booted, and nobody announced it"
+    assert ended.reason == "the machine booted unannounced"
     assert ended.lines == ("test: up", "data: up")
     with pair.stores() as stores:
         assert list(stores.recoveries.find()) == []

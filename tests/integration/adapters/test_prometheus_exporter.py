@@ -385,7 +385,7 @@ def test_an_operation_is_counted_once_when_it_ends(stores: Stores, url: str) -> 
         assert shown[f"roas_operation_duration_seconds_sum{{{labels}}}"] == 207
 
 
-def test_drills_and_rotations_are_counted_once_they_end(stores: Stores, url: str) -> None:
+def test_drills_rotations_and_maintenance_are_counted_once_they_end(stores: Stores, url: str) -> None:
     drill = {
         "deployment_id": "d", "container_id": "c", "service": "bot", "fault": "kill", "passed": False,
         "made_at": NOON.isoformat(), "until": NOON.isoformat(),
@@ -397,15 +397,20 @@ def test_drills_and_rotations_are_counted_once_they_end(stores: Stores, url: str
             ("drill", OperationStatus.FAILED, {}),
             ("rotate-secret", OperationStatus.SUCCESS, {"rotated": "DB_PASSWORD"}),
             ("rotate-secret", OperationStatus.FAILED, {"rotated": "DB_PASSWORD"}),
+            ("restart", OperationStatus.SUCCESS, {}),
+            ("restart", OperationStatus.FAILED, {}),
+            ("stop", OperationStatus.SUCCESS, {}),
         ]
     ):
         kind = OperationType.HEALTH_CHECK if flow == "drill" else OperationType.START
         one = replace(START, deployment_id=f"prod-{number}", operation_type=kind, details={"flow": flow} | details)
+        if flow in ("restart", "stop"):
+            one = replace(one, user_agent="maintenance-20260701-120000-abcd of host by ann")
         stores.operations.begin(one)
         stores.operations.finish(one.deployment_id, status, NOON + SECOND)
     for _ in range(2):
         shown = _scrape(url)
-        for what in ("drills", "rotations"):
+        for what in ("drills", "rotations", "maintenances"):
             for result in ("success", "failed"):
                 assert shown[f"roas_{what}_total{{environment=prod,result={result}}}"] == 1, (what, result)
         assert shown["roas_updates_total{environment=prod,result=failed}"] == 0

@@ -1,4 +1,4 @@
-"""The record of a host's maintenance on the disk, its pauses, its work, and a boot that nobody announced."""
+"""The record of a host's maintenance on the disk, its pauses, its work, and an unannounced boot."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def record(
         stores.operations.finish(operation.deployment_id, status, NOW, OperationRecord(interrupted=interrupted))
 
 
-async def test_a_boot_that_nobody_announced_brings_up_what_was_to_run_and_is_noted_once(place: Path) -> None:
+async def test_an_unannounced_boot_brings_up_what_was_to_run_and_is_noted_once(place: Path) -> None:
     needs = {
         "shop": {"needs": "[data/db]"},
         "by-hand": {"recovery": "{automatic: false}"},
