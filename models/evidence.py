@@ -97,7 +97,8 @@ class ProbeOutput:
 class EvidenceBundle:
     """One service at one moment, with what it depends on; redacted before it is written anywhere.
 
-    `first_cause` is one sentence. `missing` says of each part that could not be had why not.
+    `first_cause` is one sentence. `missing` says of each part that could not be had why not, and of each
+    service what only Compose does.
     """
 
     bundle_id: str

@@ -242,7 +242,9 @@ async def _take(
     redactor = await asyncio.to_thread(project.redactor)
     clean = {container: redactor.text(text) for container, text in gathered.logs.items()}
     now, bundles = datetime.now(UTC), []
+    declared = application.services if application else {}
     for service, scope in scopes.items():
+        left = [f"{name}: {one}" for name in scope if name in declared for one in declared[name].left_aside]
         containers = [
             container for name in scope for container in gathered.container_states if container.service == name
         ]
@@ -265,7 +267,7 @@ async def _take(
             probes=tuple(answer for name in scope for answer in answers.outputs_of(name)),
             events=tuple(gathered.events or ()),
             host=gathered.host,
-            missing=tuple(gathered.missing),
+            missing=(*gathered.missing, *left),
         )
         plain: dict[str, Any] = _bundles.dump_python(bundle, mode="json")
         # The logs were redacted whole, since a secret may have many lines.
