@@ -28,6 +28,7 @@ from cli.options import (
 from cli.run_flow import ask_the_record, ended_run, flow_run, run_flow, show_answer, show_operation
 from models.failures import BadInputError, NotFoundError
 from models.health import Health
+from models.operations import COMMANDS, OWN_KINDS
 from models.settings import current_settings
 
 if TYPE_CHECKING:
@@ -277,10 +278,6 @@ def plan(name: str, compose: list[str] | None, of_update: bool, differs_is_failu
         sys.exit(1)
 
 
-_COMMANDS = {"rotate-secret": "secret rotate", "rehearse-update": "update --rehearse"}
-"""The commands of flows that have another name."""
-
-
 def operate(kind: str, name: str, compose: list[str] | None, output: Output, **parameters: Any) -> Any:
     """Run one operation's flow, show its stored record, and return the flow's result."""
     clock, program = output.start_clock(), current_settings().asked_by
@@ -292,7 +289,7 @@ def operate(kind: str, name: str, compose: list[str] | None, output: Output, **p
     async def run() -> Any:
         if not looked:
             _look_ahead(kind, name, compose, parameters)
-        asked_by = f"roas {_COMMANDS.get(kind, kind)}{f', asked by {program}' if program else ''}"
+        asked_by = f"roas {COMMANDS.get(OWN_KINDS.get(kind, kind), kind)}{f', asked by {program}' if program else ''}"
         return await ended_run(kind, name, asked_by=asked_by, compose_files=compose, **parameters)()
 
     with ask_the_record(name, output.json, only_outcome=output.only_outcome):

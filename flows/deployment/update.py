@@ -18,7 +18,6 @@ from core.deployment.release import may_have_run
 from core.deployment.update import partial_template, to_blame
 from core.reporting.timing import Phase
 from flows.common import parameters
-from flows.common.identifiers import new_release_id
 from flows.common.requester import require_consent
 from flows.deployment.startup import FETCH, LOOK, REMEMBER, keep_evidence, keep_release, keep_template, prove, waves_of
 from flows.execution.execute import start_in_order
@@ -47,6 +46,7 @@ from tasks.deployment.operations import is_meant_to_run
 from tasks.deployment.proxies import CLOCKS
 from tasks.deployment.release import inspect_release
 from tasks.deployment.services import create_containers, inspect_application, read_template
+from tasks.runtime.identifiers import new_release_id
 
 log = logging.getLogger("roas")
 

@@ -19,7 +19,6 @@ from core.deployment.plan import critical_path, plan, refuse_paused, start_deadl
 from core.deployment.release import Document
 from core.deployment.verify import counted_failures, root_failure
 from core.monitoring.health import worst_service
-from flows.common.identifiers import new_release_id
 from flows.common.judge_health import judge_now
 from flows.execution.turns import Turns
 from flows.operation.recorder import OperationRecorder
@@ -55,6 +54,7 @@ from tasks.deployment.services import (
 from tasks.deployment.start_service import ServiceStartOrder, bring_up, hold_again
 from tasks.errors.evidence import ProbeJournal, take_evidence
 from tasks.monitoring.events import ContainerWatch, watch_project
+from tasks.runtime.identifiers import new_release_id
 from tasks.runtime.naming import call_as
 from tasks.runtime.traces import record_wait
 

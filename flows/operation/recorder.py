@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -58,6 +57,7 @@ from tasks.errors.redact import redact
 from tasks.recovery.notify import notify_where_asked
 from tasks.runtime.clients import open_clients_in_parallel, refuse_compose_files_of_deployments
 from tasks.runtime.hosts import refuse_resume, this_host
+from tasks.runtime.identifiers import new_operation_id
 from tasks.runtime.project import Project, load_project
 from tasks.runtime.shown_later import all_shown
 from tasks.runtime.traces import describe_span, traceparent
@@ -326,13 +326,11 @@ async def _recorder(
             raise BadInputError(
                 f"Deployment {operation.deployment_id} is overtaken: the {later.kind} {later.deployment_id} succeeded "
                 "since;",
-                advice=f"start again: roas {operation.kind} {operation.environment}.",
+                advice=f"start again: {operation.again}.",
             )
-    # It sorts by time, and two operations of one second differ.
-    new = f"{environment}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     deployment_id = None if retried else request.deployment_id
     recorder = OperationRecorder(
-        deployment_id=operation.deployment_id if operation else deployment_id or new,
+        deployment_id=operation.deployment_id if operation else deployment_id or new_operation_id(environment, now),
         operation_type=operation_type,
         kind=_kind(operation_type),
         name=environment,

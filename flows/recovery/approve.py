@@ -29,7 +29,6 @@ from core.notifications.words import ticket_title
 from core.recovery.corrections import FilePlace
 from core.recovery.manual_steps import earlier_answers, manual_steps
 from core.recovery.policy import RecoveryPlan
-from flows.common.identifiers import new_ticket_id
 from flows.recovery.diagnose import Diagnosis, IncidentContext
 from models.environments import Environment
 from models.errors import Strategy
@@ -39,6 +38,7 @@ from tasks.errors.redact import redact
 from tasks.recovery.approve import ask_on_the_server, leave_failed_run
 from tasks.recovery.records import let_ticket_wait
 from tasks.reporting.read import read_ticket_details
+from tasks.runtime.identifiers import new_ticket_id
 from tasks.runtime.naming import artifact_key
 
 log = logging.getLogger("roas")

@@ -18,7 +18,6 @@ from core.errors.impact import analyse_impact
 from core.errors.match import PatternSet
 from core.errors.templates import template_of
 from core.recovery.policy import AT_ONCE
-from flows.common.identifiers import new_error_id
 from flows.common.judge_health import judge_now
 from flows.common.needs import judge_needs
 from models.compose import Application
@@ -35,6 +34,7 @@ from models.settings import current_settings
 from tasks.deployment.services import inspect_application, read_application, read_ports_taken
 from tasks.errors.evidence import failure_evidence
 from tasks.recovery.records import read_known_facts, record_error, record_error_of_the_run
+from tasks.runtime.identifiers import new_error_id
 from tasks.runtime.project import Project
 
 log = logging.getLogger("roas")

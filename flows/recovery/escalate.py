@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from adapters.pattern_files import shipped_set
 from adapters.stores.recovery_writes import RecordError
 from core.errors.classify import as_failure, classify
-from flows.common.identifiers import new_error_id
 from flows.operation.recorder import ROLLING_BACK, OperationFailure, OperationRecorder
 from flows.recovery.error_recovery import error_recovery
 from models.errors import REFUSED, RecordedError
@@ -32,6 +31,7 @@ from models.recovery import RecoveryOutcome
 from tasks.errors.evidence import failure_evidence, keep_fetch_evidence
 from tasks.recovery.notify import DEPLOYMENT_FAILED, announce
 from tasks.recovery.records import known_failure, record_error
+from tasks.runtime.identifiers import new_error_id
 from tasks.runtime.store_access import leave_in_journal
 
 log = logging.getLogger("roas")

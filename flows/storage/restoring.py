@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 
 from core.deployment.plan import refuse_paused
 from core.storage.snapshots import check_rehearsal
-from flows.common.identifiers import new_snapshot_id
 from flows.execution.execute import start_in_order
 from flows.operation.recorder import OperationRecorder
 from flows.storage.snapshot import SnapshotRun, take_snapshot
@@ -34,6 +33,7 @@ from models.results import ServiceStart
 from models.snapshots import DataSnapshot, SnapshotReason, SnapshotState
 from tasks.deployment.operations import is_meant_to_run
 from tasks.deployment.services import inspect_application, proven_releases
+from tasks.runtime.identifiers import new_snapshot_id
 from tasks.runtime.project import Project
 from tasks.storage.restores import begin_restore, being_restored, end_restore
 from tasks.storage.snapshots import check_part, end_own_pauses, load_part, parts_declared, snapshots_of

@@ -14,7 +14,6 @@ from adapters.host.processes import this_process
 from core.errors.redact import Redactor
 from core.storage.snapshots import check_services
 from flows.common import parameters
-from flows.common.identifiers import new_snapshot_id
 from flows.common.requester import requester
 from flows.operation.steps import Run, Step, go_back, run_steps
 from models.compose import Application
@@ -23,6 +22,7 @@ from models.snapshots import DataSnapshot, FilesData, SavedData, SnapshotState
 from tasks.deployment.lease import hold_environment
 from tasks.deployment.services import proven_releases, read_application
 from tasks.recovery.notify import SNAPSHOT_FAILED, SNAPSHOT_TAKEN, announce
+from tasks.runtime.identifiers import new_snapshot_id
 from tasks.runtime.project import Project, load_project
 from tasks.storage.repository import settings_of
 from tasks.storage.restores import refuse_half_restored

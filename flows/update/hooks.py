@@ -20,7 +20,6 @@ from core.deployment.hooks import (
     how_it_ended,
 )
 from core.deployment.update import hook_images
-from flows.common.identifiers import new_release_id
 from flows.execution.hook_checks import run_of_hook
 from flows.execution.interrupted_fetch import FETCHING_FOR_HOOKS
 from flows.update.canary import observe
@@ -46,6 +45,7 @@ from tasks.deployment.images import images_named
 from tasks.deployment.release import new_digests
 from tasks.errors.hook_evidence import keep_output
 from tasks.recovery.notify import HOOK_FAILED, announce
+from tasks.runtime.identifiers import new_release_id
 
 log = logging.getLogger("roas")
 

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 
 from core.common.dependencies import dependencies_of
 from core.storage.snapshots import check_services, data_to_save, proof_of
-from flows.common.identifiers import new_snapshot_id
 from flows.storage.snapshot import SnapshotRun, take_snapshot
 from flows.update.context import Update
 from models.operations import DATA_SAVED
 from models.operations.record import SnapshotRecord
 from models.snapshots import DataSnapshot, SnapshotReason
 from tasks.deployment.services import inspect_application
+from tasks.runtime.identifiers import new_snapshot_id
 from tasks.storage.snapshots import snapshots_of
 
 log = logging.getLogger("roas")

@@ -1,6 +1,7 @@
 """Deployment operations, their steps, what is recorded of them, and who holds an environment."""
 
 from models.operations.operation import (
+    COMMANDS,
     DATA_SAVED,
     FOUND,
     HOOK_BEGUN,
@@ -19,6 +20,7 @@ from models.operations.operation import (
 from models.operations.record import Runner
 
 __all__ = [
+    "COMMANDS",
     "DATA_SAVED",
     "FOUND",
     "HOOK_BEGUN",

@@ -34,6 +34,14 @@ class OperationStatus(StrEnum):
 OWN_KINDS = {"rotate-secret": "rotation", "rehearse-update": "rehearsal"}
 """What people call the operations of flows that have another name."""
 
+COMMANDS = {
+    "health_check": "health",
+    "restore": "snapshot restore",
+    "rotation": "secret rotate",
+    "rehearsal": "update --rehearse",
+}
+"""The commands of operations that people call by another name."""
+
 RECOVERY_OF = "recovery of"
 """The reason of a hold by a recovery begins so, and names the service after it."""
 
@@ -88,12 +96,7 @@ class Operation:
     @property
     def again(self) -> str:
         """The command that begins the same operation."""
-        name = {
-            "health_check": "health",
-            "restore": "snapshot restore",
-            "rotation": "secret rotate",
-            "rehearsal": "update --rehearse",
-        }.get(self.kind, self.kind)
+        name = COMMANDS.get(self.kind, self.kind)
         secret = (self.record.rotated,) if self.record.rotated else ()
         return " ".join(("roas", name, self.environment, *self.asked_services, *secret))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -33,6 +32,7 @@ from tasks.recovery.drills import open_drill
 from tasks.recovery.stops import stop_of
 from tasks.runtime.clients import find_environment
 from tasks.runtime.hosts import refuse_elsewhere_now, this_host
+from tasks.runtime.identifiers import new_operation_id
 from tasks.runtime.project import Project, load_project
 from tasks.runtime.retry_policy import make_async
 from tasks.runtime.stores import open_stores, stores_exist
@@ -85,7 +85,7 @@ def plan_maintenance(reason: str, length: timedelta, *, command: str = "", reboo
     """A maintenance of this host that has not begun; it names no environment yet."""
     now, here = datetime.now(UTC), this_host()
     return Maintenance(
-        maintenance_id=_new_id(MAINTAINED_BY),
+        maintenance_id=new_operation_id(MAINTAINED_BY, now),
         host_id=here.host_id,
         host=here.name,
         boot=boot_id(),
@@ -105,7 +105,7 @@ async def find_running() -> tuple[tuple[MaintainedEnvironment, ...], dict[str, s
         BadInputError: An operation or a drill is open, or a person paused a container.
         EngineError: An engine does not answer.
     """
-    found, left, troubles = {}, {}, []
+    found, left, troubles, now = {}, {}, [], datetime.now(UTC)
     for name in known_environments(current_settings()):
         try:
             project = await load_project(name)
@@ -122,7 +122,8 @@ async def find_running() -> tuple[tuple[MaintainedEnvironment, ...], dict[str, s
         if paused := paused_containers(states, up):
             troubles.append(f"a person paused {', '.join(paused)}: `docker unpause`")
         if up:
-            found[name] = MaintainedEnvironment(name=name, services=up, after=_new_id(name), start_id=_new_id(name))
+            after, start_id = (new_operation_id(name, now) for _ in range(2))
+            found[name] = MaintainedEnvironment(name=name, services=up, after=after, start_id=start_id)
         else:
             left[name] = "nothing of it runs on this machine"
     if troubles:
@@ -212,14 +213,14 @@ def note_boot() -> Maintenance | None:
     if not stamp.exists() or read_regular(stamp).decode(errors="replace") == boot or not stores_exist():
         write_private(make_private_folder(stamp.parent) / stamp.name, boot.encode())
         return None
-    stores, ran = open_stores(), {}
-    paused = {pause.environment for pause in stores.pauses.active(datetime.now(UTC))}
+    stores, ran, now = open_stores(), {}, datetime.now(UTC)
+    paused = {pause.environment for pause in stores.pauses.active(now)}
     for name in set(known_environments(current_settings())) - current_settings().foreign_environments - paused:
         recorded = stores.operations.latest_recorded(name)
         last = last_that_counts(recorded)
         is_meant = last is not None and last.ended_at and should_run(recorded) and not last.record.interrupted
         if last is not None and is_meant and _may_act(name):
-            ran[name] = MaintainedEnvironment(name=name, after=last.deployment_id, start_id=_new_id(name))
+            ran[name] = MaintainedEnvironment(name=name, after=last.deployment_id, start_id=new_operation_id(name, now))
     left = None
     if ran and None not in paused and read_maintenance() is None:
         order = stop_order(ran, declared_needs(current_settings()))
@@ -240,10 +241,6 @@ def _may_act(environment: str) -> bool:
     windows = maintenance_windows(declared.maintenance, now)
     is_maintained = any(window.begins <= now < window.ends for window in windows)
     return declared.recovery.automatic and not declared.recovery.dry_run and not is_maintained
-
-
-def _new_id(name: str) -> str:
-    return f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def _place() -> Path:

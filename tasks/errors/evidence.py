@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -32,6 +31,7 @@ from models.evidence import EvidenceBundle, EvidenceOccasion, MemorySigns, Probe
 from models.failures import ImageFetchError, RoasError, StoreError
 from models.health import ProbeResult
 from models.settings import current_settings
+from tasks.runtime.identifiers import new_evidence_id
 from tasks.runtime.naming import artifact_key
 from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import READ, WRITE
@@ -173,7 +173,7 @@ async def keep_fetch_evidence(project: Project, failure: ImageFetchError, *, dep
     redactor, now = await asyncio.to_thread(project.redactor), datetime.now(UTC)
     fetch = f"{failure.kind} of {failure.service}"
     bundle = EvidenceBundle(
-        bundle_id=_bundle_id(now),
+        bundle_id=new_evidence_id(now),
         environment=project.environment.name,
         deployment_id=deployment_id,
         service=failure.service,
@@ -249,7 +249,7 @@ async def _take(
             container for name in scope for container in gathered.container_states if container.service == name
         ]
         bundle = EvidenceBundle(
-            bundle_id=_bundle_id(now),
+            bundle_id=new_evidence_id(now),
             environment=project.environment.name,
             deployment_id=deployment_id,
             service=service,
@@ -280,10 +280,6 @@ async def _take(
         cause, sentence = first_cause(service, needs, bundle.containers, bundle.logs, bundle.probes, shipped_set())
         bundles.append(fit_bundle(replace(bundle, cause_service=cause, first_cause=sentence)))
     return bundles
-
-
-def _bundle_id(now: datetime) -> str:
-    return f"ev-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
 async def _gather(project: Project, services: set[str]) -> _Gathered:

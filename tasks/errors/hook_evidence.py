@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from datetime import UTC, datetime
 
 from adapters.docker.memory_signs import memory_signs
@@ -19,6 +18,7 @@ from models.failures import StoreError
 from models.operations.record import HookRun
 from tasks.deployment.hooks import OUTPUT_LINES, HookOutcome
 from tasks.errors.evidence import show_evidence
+from tasks.runtime.identifiers import new_evidence_id
 from tasks.runtime.store_access import to_stores
 
 log = logging.getLogger("roas")
@@ -43,7 +43,7 @@ async def keep_output(
         probes = (answer,)
     local = container is not None and environment.engine.startswith("unix://")
     bundle = EvidenceBundle(
-        bundle_id=f"ev-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
+        bundle_id=new_evidence_id(now),
         environment=environment.name,
         deployment_id=deployment_id,
         service=of,

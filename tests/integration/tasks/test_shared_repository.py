@@ -16,10 +16,10 @@ from adapters.snapshots.restic import ResticRepository
 from adapters.snapshots.streams import Command, Limit, stream
 from adapters.stores import Stores
 from core.storage.snapshots import choose_snapshot
-from flows.common.identifiers import new_snapshot_id
 from models.environments import Environment
 from models.failures import DamagedRepositoryError, NotFoundError, SnapshotError
 from models.snapshots import DataSnapshot, SnapshotPart, SnapshotReason, SnapshotState, UnknownState
+from tasks.runtime.identifiers import new_snapshot_id
 from tasks.runtime.stores import open_stores
 from tasks.storage.adoption import adopt_snapshots, unknown_snapshots
 from tasks.storage.repository import repository_of
