@@ -40,9 +40,9 @@ class MaintenanceWindow:
     ends: datetime
     service: str | None = None
 
-    def covers(self, service: str, at: datetime) -> bool:
-        """Whether a service is under maintenance at this moment."""
-        return self.service in {None, service} and self.begins <= at < self.ends
+    def covers(self, service: str | None, at: datetime) -> bool:
+        """Whether a service is under maintenance at this moment; of None, whether any is."""
+        return (service is None or self.service in {None, service}) and self.begins <= at < self.ends
 
 
 def maintenance_windows(declared: Iterable[Maintenance], now: datetime) -> list[MaintenanceWindow]:

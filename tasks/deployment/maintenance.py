@@ -239,7 +239,7 @@ def _may_act(environment: str) -> bool:
     except RoasError:
         return False
     windows = maintenance_windows(declared.maintenance, now)
-    is_maintained = any(window.begins <= now < window.ends for window in windows)
+    is_maintained = any(window.covers(None, now) for window in windows)
     return declared.recovery.automatic and not declared.recovery.dry_run and not is_maintained
 
 
