@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import ssl
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import Any
 
 import httpx
 
+_is_asking: ContextVar[bool] = ContextVar("is_asking", default=False)
+# The client logs each address that it asks, at the level INFO, and an address may let in who has it.
+logging.getLogger("httpx").addFilter(lambda record: record.levelno > logging.INFO or not _is_asking.get())
+
 _MOST_BYTES = 64 * 1024
 _SECONDS = 15.0
+_LAST_PORT = 65535
 
 
 async def ask(
@@ -35,9 +42,13 @@ async def ask(
         httpx.HTTPError: There is no answer, or no whole one of this size.
         TimeoutError: There is none in time.
     """
+    if (httpx.URL(address).port or 0) > _LAST_PORT:
+        # Asyncio raises a group of errors for it.
+        raise httpx.ConnectError(f"a port is at most {_LAST_PORT}")
     answer, body = None, bytearray()
     headers = httpx.Headers(request.pop("headers", None))
     headers["accept-encoding"] = "identity"
+    quiet = _is_asking.set(True)
     try:
         async with (
             asyncio.timeout(_SECONDS if seconds is None else seconds),
@@ -50,6 +61,8 @@ async def ask(
     except (TimeoutError, httpx.HTTPError):
         if answer is None or whole:
             raise
+    finally:
+        _is_asking.reset(quiet)
     shown = httpx.Headers([(name, value) for name, value in answer.headers.items() if name != "content-encoding"])
     if "content-encoding" in answer.headers:
         body.clear()

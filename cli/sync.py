@@ -1,4 +1,4 @@
-"""`roas sync`: take the newest revision of an environment's git repository."""
+"""`roas sync`: take the newest revision of an environment's source."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def sync(
     wait_seconds: float,
     output: Output,
 ) -> None:
-    """Fetch the environment's git repository and update to its newest revision; roll back if it fails.
+    """Fetch the environment's source (git, OCI), update to its newest revision; roll back if it fails.
 
     A revision that fails is held back: no sync takes it again until --lift. After `roas rollback` syncs
     stay at that release until --unpin.

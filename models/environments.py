@@ -20,7 +20,7 @@ from models.metrics import DependencyType, HealthImpact
 from models.overlap import ReplacementSettings
 from models.schedules import Schedule
 from models.snapshots import DataSettings
-from models.sources import GitSource
+from models.sources import Source
 from models.status_page import StatusPage
 from models.updates import UpdatePolicy
 
@@ -374,8 +374,10 @@ class Environment(Strict):
 
     name: Name = Field(description="By default the file's name, or the project's in a roas.yaml.")
     compose_files: tuple[FilePath, ...] = Field(min_length=1, description="Merged in this order.")
-    source: GitSource | None = Field(
-        default=None, description="A git repository; compose_files and env_files are then relative to its checkout."
+    source: Source | None = Field(
+        default=None,
+        description="A git repository, or an OCI artifact; compose_files and env_files are then relative to its "
+        "checkout.",
     )
     project: Name = Field(description="The Compose project, as in `docker compose -p`.")
     engine: Annotated[str, AfterValidator(_usable_address)] = Field(

@@ -6,16 +6,22 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from models.fields import FilePath, Strict, Text
 
 SOURCE_KEY = "x-roas-source"
 """The extension field of a release's Compose document that holds its revision; Compose ignores it."""
 
+_ARTIFACT = re.compile(
+    r"((?=localhost[:/]|[^/]*[.:])[A-Za-z0-9][A-Za-z0-9.-]*(?::\d{1,5})?)"
+    r"/([a-z0-9]+(?:(?:[._-]+|/)[a-z0-9]+)*)"
+    r"(?::(\w[\w.-]{0,127}))?(?:@sha256:([0-9a-f]{64}))?\Z",
+    re.ASCII,
+)
 _SCP_LIKE = re.compile(r"(?:[^/@:\s]+@)?[^/:\s]+:[^/].*")
 
 
@@ -60,6 +66,21 @@ def _usable_api(address: str) -> str:
     return address.rstrip("/")
 
 
+def _not_often(seconds: int) -> int:
+    if 0 < seconds < _OFTEN_SECONDS:
+        raise ValueError(f"this is 0 or at least {_OFTEN_SECONDS}")
+    return seconds
+
+
+def _usable_artifact(address: str) -> str:
+    if _ARTIFACT.match(address) is None:
+        raise ValueError("allowed are REGISTRY/NAME, REGISTRY/NAME:TAG, and either with @sha256:DIGEST")
+    return address
+
+
+_OFTEN_SECONDS = 30
+_CHECKS = "How often `roas serve` syncs by itself; 0: only where it is asked to."
+_Interval = Annotated[int, Field(ge=0, le=86400, description=_CHECKS), AfterValidator(_not_often)]
 _Ref = Annotated[Text, AfterValidator(_usable_ref)]
 
 
@@ -109,9 +130,7 @@ class GitSource(Strict):
     max_mib: int = Field(
         default=1024, ge=1, le=1024 * 1024, description="Largest checkout, and largest transfer of a fetch, in MiB."
     )
-    check_every_seconds: int = Field(
-        default=0, ge=0, le=86400, description="How often `roas serve` syncs by itself; 0: only where it is asked to."
-    )
+    check_every_seconds: _Interval = 0
 
     @model_validator(mode="after")
     def _fields_that_go_together(self) -> GitSource:
@@ -130,8 +149,6 @@ class GitSource(Strict):
                 raise ValueError("status needs status_token_secret")
             if is_local(self.repository) and (self.api is None or self.status_project is None):
                 raise ValueError("status of a repository in a folder needs api and status_project")
-        if 0 < self.check_every_seconds < _OFTEN_SECONDS:
-            raise ValueError(f"check_every_seconds is 0 or at least {_OFTEN_SECONDS}")
         return self
 
     @property
@@ -146,12 +163,53 @@ class GitSource(Strict):
         return tuple(name for name in named if name is not None)
 
 
-_OFTEN_SECONDS = 30
+class SignatureKey(Strict):
+    """How an artifact has to be signed."""
+
+    key: FilePath = Field(description="Public key (ECDSA P-256, PEM) whose owner has to have signed it with cosign.")
+
+
+class OciSource(Strict):
+    """An OCI artifact that an environment's Compose files come from, as `docker compose publish` pushes it."""
+
+    path: ClassVar = Path()
+    tag: ClassVar = None
+    secrets: ClassVar[tuple[str, ...]] = ()
+    webhook_secret: ClassVar = None
+    status: ClassVar = "none"
+
+    oci: Annotated[Text, AfterValidator(_usable_artifact)] = Field(
+        description="REGISTRY/NAME, with :TAG to follow (by default latest) or @sha256:DIGEST to stay at."
+    )
+    verify: SignatureKey | None = Field(default=None, description="Only an artifact with a signature is taken.")
+    max_mib: int = Field(default=16, ge=1, le=256, description="Most that its files may have, in MiB.")
+    check_every_seconds: _Interval = 0
+
+    @property
+    def repository(self) -> str:
+        """Where it is, as a message shows it."""
+        return self.oci
+
+    @property
+    def parts(self) -> tuple[str, str, str, str]:
+        """Registry, name, tag and digest (without sha256:) of its address; tag and digest may be empty."""
+        ((host, name, tag, digest),) = _ARTIFACT.findall(self.oci)
+        return host, name, tag, digest
+
+
+def _kind_of(declared: Any) -> str:
+    return "oci" if isinstance(declared, OciSource) or (isinstance(declared, dict) and "oci" in declared) else "git"
+
+
+Source = Annotated[Annotated[GitSource, Tag("git")] | Annotated[OciSource, Tag("oci")], Discriminator(_kind_of)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceRevision:
-    """One commit of a source. `ref` is the branch or tag that named it, `subject` the first line of its message."""
+    """One commit of a source, or the digest of an artifact, without sha256:.
+
+    `ref` is the branch or tag that named it, `subject` the first line of its message, or the artifact's version.
+    """
 
     revision: str
     ref: str = ""

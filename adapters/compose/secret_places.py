@@ -61,7 +61,7 @@ def file_of_secret(environment: Environment, secret: Secret) -> Path:
     if environment.source is not None and file.is_relative_to(
         current_checkout(current_settings().data_dir, environment.name).resolve()
     ):
-        raise _not_ours(name, f"{file} is part of a checkout, which only git changes", "the repository")
+        raise _not_ours(name, f"{file} is part of a checkout, which only a sync changes", "the repository")
     if not os.access(file, os.R_OK | os.W_OK) or not os.access(file.parent, os.W_OK):
         raise _not_ours(name, f"this user may not write {file} and its folder", "their modes, or the password by hand")
     return file

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from adapters.config.compose_extension import FIELD, Said, said_in_compose_files, with_said
@@ -27,7 +27,7 @@ from adapters.git.places import current_checkout
 from models.environments import Environment
 from models.failures import BadInputError, EnvironmentFileError
 from models.settings import Settings, current_settings
-from models.sources import GitSource
+from models.sources import GitSource, OciSource
 
 _MISTAKES_SHOWN = 20
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -377,7 +377,7 @@ def _inside(kind: Any, part: int | str) -> Any:
     if origin in (Union, types.UnionType):
         for option in arguments:
             if _tag(option) == part:
-                return option
+                return get_args(option)[0] if get_origin(option) is Annotated else option
             inner = _inside(option, part)
             if inner is not None:
                 return inner
@@ -392,6 +392,8 @@ def _inside(kind: Any, part: int | str) -> Any:
 
 
 def _tag(option: Any) -> str | None:
+    if get_origin(option) is Annotated:
+        return next((one.tag for one in get_args(option)[1:] if isinstance(one, Tag)), None)
     if isinstance(option, type) and issubclass(option, BaseModel) and "kind" in option.model_fields:
         return str(get_args(typing.get_type_hints(option)["kind"])[0])
     return None
@@ -424,7 +426,10 @@ def _with_paths_from(folder: Path, environment: Environment) -> Environment:
     )
 
 
-def _with_files_from(resolved: Callable[[Path], Path], source: GitSource) -> GitSource:
+def _with_files_from(resolved: Callable[[Path], Path], source: GitSource | OciSource) -> GitSource | OciSource:
+    if isinstance(source, OciSource):
+        key = source.verify and source.verify.model_copy(update={"key": resolved(source.verify.key)})
+        return source.model_copy(update={"verify": key})
     named = ("ssh_key", "known_hosts", "allowed_signers", "gpg_keys")
     files = {name: getattr(source, name) for name in named}
     return source.model_copy(update={name: resolved(file) for name, file in files.items() if file is not None})

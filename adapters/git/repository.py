@@ -18,7 +18,7 @@ from models.sources import GitSource, SourceRevision
 
 _FETCHED = "refs/roas/fetched"
 _KEYS_SAID_BYTES = 64 * 1024
-_KEPT = "refs/roas/kept"
+KEPT = "refs/roas/kept"
 _OBJECT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _LONGEST_SUBJECT = 200
 _MIB = 2**20
@@ -109,7 +109,7 @@ class SourceRepository:
             result = self._program.run(*command, git_dir=self._git_dir, work_tree=folder, index=index)
             if result.exit_code != 0:
                 raise git_failure(f"checkout of revision {revision[:12]} of {self._environment}", result)
-        self._run("update-ref", f"{_KEPT}/{revision}", revision)
+        self._run("update-ref", f"{KEPT}/{revision}", revision)
         return submodules
 
     def changed_files(self, folder: Path, index: Path) -> tuple[str, ...]:
@@ -138,7 +138,7 @@ class SourceRepository:
 
     def forget(self, revision: str) -> None:
         """Let git remove a commit that nothing else refers to."""
-        self._run("update-ref", "-d", f"{_KEPT}/{revision}")
+        self._run("update-ref", "-d", f"{KEPT}/{revision}")
 
     def _prepare(self) -> None:
         try:
@@ -146,7 +146,9 @@ class SourceRepository:
             self._program.prepare()
             if not (self._git_dir / "HEAD").exists():
                 # A creation that was cut off is done again.
-                result = self._program.run("init", "--bare", "--quiet", "--", str(self._git_dir))
+                result = self._program.run(
+                    "init", "--bare", "--quiet", "--object-format=sha1", "--", str(self._git_dir)
+                )
                 if result.exit_code != 0:
                     raise git_failure(f"preparation of {self._environment}", result)
             for path in (*self._git_dir.rglob("*.lock"), *self._git_dir.glob("objects/**/tmp_*")):

@@ -47,8 +47,8 @@ class Fingerprints:
         """Fingerprints of the host's configuration files that each service mounts, by path.
 
         A folder counts only if it is mounted read-only, since a service changes one that it writes to, or if it is
-        part of a checkout, which only git changes. Files that cannot be read, or are too large to be configuration, are
-        left out.
+        part of a checkout, which only a sync changes. Files that cannot be read, or are too large to be configuration,
+        are left out.
         """
         fingerprints: dict[str, dict[str, str]] = {name: {} for name in application.services}
         for name, service in application.services.items():
@@ -70,7 +70,7 @@ class Fingerprints:
             return None
 
     def is_of_checkout(self, path: Path) -> bool:
-        """Whether a file or folder is part of a checkout, which only git changes."""
+        """Whether a file or folder is part of a checkout, which only a sync changes."""
         return path.is_relative_to(self._sources)
 
     def fingerprint_file(self, path: Path) -> dict[str, str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from contextvars import ContextVar
 from pathlib import Path
 
 import httpx
@@ -15,10 +13,6 @@ from adapters.http_client import ask
 from adapters.notifications.webhook import SendFailure, failure_of, refusal_in
 from core.runtime.pings import Ping
 from models.failures import BadInputError
-
-_is_pinging: ContextVar[bool] = ContextVar("is_pinging", default=False)
-# The client logs each address that it asks, at the level INFO.
-logging.getLogger("httpx").addFilter(lambda record: record.levelno > logging.INFO or not _is_pinging.get())
 
 _SECONDS = 10.0
 _LONGEST_BODY = 10_000
@@ -49,15 +43,12 @@ async def send_ping(address: httpx.URL, ping: Ping) -> SendFailure | None:
     path = address.path.rstrip("/") + (f"/{ping.signal}" if ping.signal else "")
     if await asyncio.to_thread(is_refused, address.host):
         return SendFailure(text="it has a link-local address, where a cloud hands out credentials; not sent")
-    quiet = _is_pinging.set(True)
     try:
         async with httpx.AsyncClient(timeout=_SECONDS, follow_redirects=False) as client:
             place = address.copy_with(path=path or "/")
             return refusal_in(await ask(client, "POST", place, content=ping.text[:_LONGEST_BODY].encode()))
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
         return failure_of(error)
-    finally:
-        _is_pinging.reset(quiet)
 
 
 def _unusable(file: Path) -> BadInputError:

@@ -96,8 +96,8 @@ def decide(
     if failed is not None and failed.held_back:
         return SyncDecision(
             action=SyncAction.HELD_BACK,
-            reason=f"{target} is held back, because it failed in {failed.deployment_id}: {failed.reason}; push a "
-            f"commit that repairs it, or `roas sync --lift {target.brief} {environment}` tries it again",
+            reason=f"{target} is held back, because it failed in {failed.deployment_id}: {failed.reason}; push "
+            f"one that repairs it, or `roas sync --lift {target.brief} {environment}` tries it again",
         )
     if running is not None and not fetched.follows_running and not options.allow_rewritten:
         raise SourceError(
@@ -134,6 +134,7 @@ def refuse_another_revision(environment: str, target: SourceRevision, revision: 
         BadInputError: It is no revision.
         PlanChangedError: It refers to another one.
     """
+    revision = revision.removeprefix("sha256:")
     if not _REVISION.fullmatch(revision):
         raise BadInputError(
             f"{revision[:80]!r} is no revision;", advice="give at least 7 of its digits, as `git log` prints them."
@@ -169,6 +170,7 @@ def lift_revisions(state: SourceState, environment: str, revision: str) -> tuple
     Raises:
         SourceError: No such revision is held back.
     """
+    revision = revision.removeprefix("sha256:")
     revisions = tuple(name for name in state.failed if len(revision) >= 4 and name.startswith(revision.lower()))
     if not revisions:
         raise SourceError(

@@ -1,4 +1,4 @@
-"""Sync an environment with its git repository: take a new revision like an update, or leave all as it was."""
+"""Sync an environment with its repository or artifact: take a new revision like an update, or leave all as it was."""
 
 from __future__ import annotations
 

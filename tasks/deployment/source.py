@@ -18,12 +18,21 @@ from adapters.git.commit_status import CommitStatusClient
 from adapters.git.places import current_checkout, source_folder
 from adapters.git.repository import SourceRepository
 from adapters.host.local_lock import LocalLock
+from adapters.oci.artifacts import ArtifactRepository
 from core.deployment.source import checkouts_to_remove, refuse_data_in_checkout
 from models.compose import Application
 from models.environments import Environment
 from models.failures import BadInputError, EnvironmentBusyError, SourceError
 from models.settings import current_settings
-from models.sources import SOURCE_KEY, CommitStatus, FetchedSource, GitSource, SourceRevision, SourceState
+from models.sources import (
+    SOURCE_KEY,
+    CommitStatus,
+    FetchedSource,
+    GitSource,
+    OciSource,
+    SourceRevision,
+    SourceState,
+)
 from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import EFFECT, READ, retry_read
 from tasks.runtime.stores import open_stores
@@ -35,7 +44,7 @@ _ASK_AGAIN_SECONDS = 0.5
 _FETCH: dict[str, Any] = READ | {"retries": 3, "retry_delay_seconds": [2, 5, 15], "timeout_seconds": 1500}
 
 
-def declared_source(environment: Environment) -> GitSource:
+def declared_source(environment: Environment) -> GitSource | OciSource:
     """The source of an environment.
 
     Raises:
@@ -44,7 +53,7 @@ def declared_source(environment: Environment) -> GitSource:
     if environment.source is None:
         raise BadInputError(
             f"{environment.name} has no source, so there is nothing to sync;",
-            advice="add `source:` with a repository to its file, or use `roas update`.",
+            advice="add `source:` with a repository or an artifact to its file, or use `roas update`.",
         )
     return environment.source
 
@@ -123,7 +132,7 @@ async def refuse_untracked_data(environment: Environment, application: Applicati
     """Refuse an application that keeps data inside of the checkout.
 
     Raises:
-        SourceError: A service mounts a folder of the checkout that git does not have.
+        SourceError: A service mounts a folder of the checkout that the revision does not have.
     """
     tracked = await asyncio.to_thread(lambda: _repository(environment).paths(revision))
     refuse_data_in_checkout(application, str(current_checkout(_data_dir(), environment.name)), tracked)
@@ -203,6 +212,8 @@ async def remove_old_checkouts(project: Project) -> None:
 async def report_status(environment: Environment, status: CommitStatus) -> str | None:
     """Report a result to the repository's server; returns why it did not take it, None where it did."""
     source = declared_source(environment)
+    if isinstance(source, OciSource):
+        return "a registry takes no status"
     token = await asyncio.to_thread(lambda: secret_values(environment).get(source.status_token_secret or "", ""))
     if not token:
         return f"secret {source.status_token_secret} cannot be read"
@@ -216,9 +227,10 @@ def _current(environment: Environment) -> SourceRevision | None:
 
 
 def _repository(environment: Environment) -> SourceRepository:
-    return SourceRepository(
-        environment.name, declared_source(environment), _folder(environment), secret_values(environment)
-    )
+    source, folder = declared_source(environment), _folder(environment)
+    if isinstance(source, OciSource):
+        return ArtifactRepository(environment.name, source, folder)
+    return SourceRepository(environment.name, source, folder, secret_values(environment))
 
 
 def _checkouts(environment: Environment) -> Checkouts:

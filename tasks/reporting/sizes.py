@@ -38,7 +38,7 @@ def read_sizes(environment: Environment, services: Sequence[str], now: datetime,
     """Propose sizes of an environment's services, of all without names; with `write` change the Compose files.
 
     Raises:
-        BadInputError: There is no such service, or the files come from a git repository and would be overwritten.
+        BadInputError: There is no such service, or the files come from a source and would be overwritten.
         ComposeError: Compose cannot read the files.
         EnvironmentFileError: A file cannot be read or written, or was changed meanwhile.
     """

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,6 +23,7 @@ class Registry:
 
     folder: Path
     port: int
+    settings: str = ""
     _process: subprocess.Popen[bytes] | None = None
     _images: set[str] = field(default_factory=set)
 
@@ -57,19 +58,19 @@ class Registry:
         return self._push(target)
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start it, and wait until it takes connections."""
         settings = self.folder / "registry.yml"
         settings.write_text(
             "version: 0.1\n"
             f"storage: {{filesystem: {{rootdirectory: {self.folder}/data}}}}\n"
             f"http: {{addr: 127.0.0.1:{self.port}}}\n"
-            "log: {level: error}\n"
+            "log: {level: error}\n" + self.settings
         )
         with (self.folder / "registry.log").open("ab") as log:
             self._process = subprocess.Popen(["docker-registry", "serve", str(settings)], stdout=log, stderr=log)
         deadline = time.monotonic() + _STARTS_WITHIN_SECONDS
         while True:
-            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v2/", timeout=1):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
                 return
             assert time.monotonic() < deadline, (self.folder / "registry.log").read_text()
             time.sleep(0.05)

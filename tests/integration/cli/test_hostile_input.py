@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from models import environments
+from models import environments, sources
 from models.environments import Environment
 from models.settings import WORK_POOL, Settings
 from tests.integration.cli.hostile import (
@@ -345,6 +345,16 @@ WHOLE: dict[str, Any] = {
 }
 """An environment with every field."""
 
+OF_AN_ARTIFACT = WHOLE | {
+    "source": {
+        "oci": "127.0.0.1:1/ann/shop:v1@sha256:" + "0" * 64,
+        "verify": {"key": "file"},
+        "max_mib": 10,
+        "check_every_seconds": 60,
+    },
+}
+"""The same with the other kind of source."""
+
 TOKENS = (
     *("null", "~", "true", "-1", "0", "1e308", ".nan", ".inf", "-.inf", "1" * 5000, "0o9", "0x", "190:20:30", "1_0"),
     *('"\\0"', '"\\ud800"', '"\\e[31m"', '"a\\nb"', '""', "''", "~nosuchuser/x", "../../../../etc/passwd", "/dev/zero"),
@@ -374,6 +384,7 @@ def _places_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ..
 _FILES = ("fifo", "folder", "loop", "device", "binary", "nul.yaml", "deep.yaml", "large.yaml", "long", "none")
 
 PLACES = sorted(_places_of(WHOLE), key=str)
+_ARTIFACT_PLACES = [path for path in sorted(_places_of(OF_AN_ARTIFACT), key=str) if path[0] == "source"]
 
 
 def _with(value: Any, path: tuple[Any, ...], token: str) -> Any:
@@ -385,9 +396,10 @@ def _with(value: Any, path: tuple[Any, ...], token: str) -> Any:
 
 
 @cache
-def _with_a_gap(path: tuple[Any, ...]) -> str:
+def _with_a_gap(path: tuple[Any, ...], *, of_artifact: bool = False) -> str:
     # Written by libyaml, since PyYAML's own writer took more time than what is tested.
-    return yaml.dump(_with(WHOLE, path, "HERE"), Dumper=yaml.CSafeDumper, default_flow_style=False)
+    whole = _with(OF_AN_ARTIFACT if of_artifact else WHOLE, path, "HERE")
+    return yaml.dump(whole, Dumper=yaml.CSafeDumper, default_flow_style=False)
 
 
 def _corrupted(path: tuple[Any, ...], token: str) -> str:
@@ -397,13 +409,14 @@ def _corrupted(path: tuple[Any, ...], token: str) -> str:
 def test_the_whole_environment_says_everything_and_is_valid(place: HostileFolder) -> None:
     models = [
         one
-        for one in vars(environments).values()
+        for one in (*vars(environments).values(), *vars(sources).values())
         if isinstance(one, type) and issubclass(one, BaseModel) and not one.__name__.startswith("_")
     ]
     fields = {field.alias or name for model in models for name, field in model.model_fields.items()}
 
-    assert fields <= {part for path in PLACES for part in path} | {"name"} - {"BaseModel"}
+    assert fields <= {part for path in (*PLACES, *_ARTIFACT_PLACES) for part in path} | {"name"} - {"BaseModel"}
     Environment.model_validate(WHOLE)
+    Environment.model_validate(OF_AN_ARTIFACT)
 
 
 @pytest.mark.campaign(seconds=10)
@@ -417,6 +430,22 @@ def test_no_value_of_a_field_ends_in_a_traceback(place: HostileFolder, data: st.
 
 
 _NAMES_FILES = (("compose_files", 0), ("env_files", 0), ("secrets", 0, "file"), ("engine",))
+
+
+def test_no_value_of_an_artifact_ends_in_a_traceback(place: HostileFolder) -> None:
+    for path in _ARTIFACT_PLACES:
+        for token in (
+            "null",
+            "1e308",
+            '"\\0"',
+            '"a:99999/b"',
+            "localhost:5/../x",
+            "[]",
+            "{1: 2}",
+            "{oci: a.b/c, tag: v1}",
+        ):
+            place.write_environment("whole", _with_a_gap(path, of_artifact=True).replace("HERE", token))
+            _check_start_of_whole(place)
 
 
 @pytest.mark.campaign(seconds=5)

@@ -71,6 +71,7 @@ def test_a_revision_whose_service_failed_is_held_back_until_it_is_lifted() -> No
     assert "web exited with code 3" in reason
     assert "--lift bbbbbbbbbbbb shop" in reason
 
+    assert lift_revisions(state, "shop", "sha256:bbbb") == lift_revisions(state, "shop", "bbbb")
     after, revisions = lift_revisions(state, "shop", "bbbb")
 
     assert revisions == (NEW.revision,)
@@ -177,6 +178,8 @@ def test_a_schedule_records_one_failure_to_fetch_once(known: str, by_person: boo
 
 def test_a_sync_of_a_given_revision_takes_no_other() -> None:
     refuse_another_revision("shop", NEW, "b" * 12)
+    # As registries print the digest of an artifact.
+    refuse_another_revision("shop", NEW, f"sha256:{'b' * 12}")
     with pytest.raises(PlanChangedError, match=r"refers to bbbbbbbbbbbb .* now, not to aaaaaaa"):
         refuse_another_revision("shop", NEW, "a" * 7)
     with pytest.raises(BadInputError, match="'main' is no revision"):

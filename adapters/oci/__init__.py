@@ -1,0 +1,1 @@
+"""Clients of registries that hold Compose files as OCI artifacts."""
