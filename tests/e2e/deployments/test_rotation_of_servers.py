@@ -1,20 +1,22 @@
-"""PostgreSQL, MariaDB and RabbitMQ take a rotated password, also from a secret's file, and take the old one back."""
+"""PostgreSQL, MariaDB and RabbitMQ take a rotated password, also from a file or after kills, and take the old one back."""
 
 from __future__ import annotations
 
 import secrets
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
 from flows.deployment.rotate import rotate_secret
 from flows.deployment.startup import startup
-from models.failures import StartFailedError
+from models.failures import BadInputError, StartFailedError
 from models.operations import OperationStatus
-from tests.e2e.deployments.test_rotation import holds, last
+from tests.e2e.deployments.test_rotation import FORWARD, holds, last
 from tests.e2e.deployments.test_snapshots import image  # noqa: F401 - fixture
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
+from tests.support.killed_flow import killed_flow
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds=60)]
@@ -141,3 +143,30 @@ async def test_the_server_takes_the_old_password_again_where_a_user_is_unhealthy
     assert shop.health("app") == "healthy"
     assert not last(shop).record.undo_failed
     await startup("test")
+
+
+@pytest.mark.parametrize(("kind", "moments"), [("postgresql", FORWARD), ("rabbitmq", FORWARD[1:4])])
+@pytest.mark.campaign(seconds=80)
+async def test_a_rotation_that_is_killed_at_any_step_goes_on_with_the_same_password(
+    shop: Place, kind: str, moments: tuple[tuple[str, str], ...]
+) -> None:
+    present = declare(shop, kind)
+    await startup("test")
+
+    for moment in moments:
+        killed_flow("rotate-secret", {"environment": "test", "secret": "DB_PASSWORD"}, *moment)
+        killed = last(shop).deployment_id
+        assert holds(shop, present) == [], moment
+
+        for _ in range(2):
+            # The second time there is nothing to go on with, and nothing happens.
+            with suppress(BadInputError):
+                await rotate_secret("test", secret="DB_PASSWORD", deployment_id=killed)
+
+        new = password_of(shop)
+        assert new != present, moment
+        assert login(shop, kind, new), moment
+        assert not login(shop, kind, present), moment
+        assert shop.health("app") == "healthy", moment
+        present = new
+    assert all(start.kept for start in (await startup("test")).services)
