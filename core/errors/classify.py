@@ -53,10 +53,13 @@ _FAILURE_WORD = re2.compile(
 # Names that contain the word but report no failure.
 _ONLY_A_NAME = re2.compile(
     r"(?i)\berror[ _-]?(?:budget|handl\w+|pages?|log(?:s|ger|ging)?|report(?:s|er|ing)|tracking|rate|recovery)\b"
-    r"|\berrors?\.(?:html?|logs?|py|js|ts|txt|json)\b|/errors?\b|error ?document|\bon[ _-]?(?:error|fail(?:ure)?)\b"
+    r"|[\w/-]*(?:error|exception|fail|crash)\w*\.(?:html?|logs?|py|js|ts|txt|json|sh|ya?ml)\b|/errors?\b"
+    r"|error ?document|\bon[ _-]?(?:error|fail(?:ure)?)\b"
     r"|\bexception (?:middleware|handler|filter)s?\b|\berrors=[\w-]+"
     r"|\"(?:get|post|put|delete|head|patch|options) [^\"]*\""
     r"|\b\w*(?:timeout|retries|attempts)=[\w.]+|\b(?:max|allow|allowed|ignore|log|num)[_-]\w*(?:fail|error)\w*"
+    r"|\b(?:class|job|task|queue|name|event|handler|path|file|branch|uri|topic)=\S+"
+    r"|\b(?:0|no|zero) (?:failed|errors?)\b"
     r"|--?\w*fail\w*=|\bfail(?:over|-?fast)\b"
 )
 
@@ -74,6 +77,11 @@ OF_A_NEED = (_WEAK_CATEGORIES - {Category.PERFORMANCE_THRESHOLD}) | {
 }
 """What a service may show while another environment that it needs is down."""
 _WHY_NOT_SAVED = frozenset({Category.DISK_FULL, Category.VOLUME_MOUNT, Category.HOST_STORAGE_FAILURE})
+# What a program lacks at its start it calls an error; a symptom of it in a warning was dealt with.
+_STOPS_A_START = frozenset({
+    *(Category.MISSING_ENV_SECRET, Category.SERVICE_CONFIG_INVALID, Category.RUNTIME_DEPENDENCY_MISSING),
+    *(Category.VOLUME_MOUNT, Category.SCHEMA_NOT_MIGRATED, Category.PYTHON_IMPORT_CONFIG),
+})  # fmt: skip
 # Failures that a supervisor logs at level "info".
 _REPORTED_BY_WATCHER = _ENDS | {Category.OOM_KILLED}
 
@@ -217,10 +225,16 @@ def _stands(match: PatternMatch) -> bool:
 
 
 def _informs(text: str, match: PatternMatch, reader: ExcerptReader) -> bool:
+    """Whether the line of a match only informs; indented lines go with a line of level "debug" above them."""
     start = text.rfind("\n", 0, match.span[0]) + 1
     end = text.find("\n", match.span[0])
-    level = reader.level_of(text[start : len(text) if end < 0 else end])
-    return level is not None and level <= LogLevel.INFO
+    line = text[start : len(text) if end < 0 else end]
+    level = reader.level_of(line)
+    if level is None and _CONTINUES.search(line) is not None:
+        above = (one for one in reversed(text[:start].splitlines()[-_LINES_OF_LOG:]) if not _CONTINUES.search(one))
+        return reader.level_of(next(above, "")) is LogLevel.DEBUG
+    mild = match.pattern.category in _STOPS_A_START and match.pattern.priority < CAUSE
+    return level is not None and level <= (LogLevel.WARNING if mild else LogLevel.INFO)
 
 
 def _is_benign_throughout(text: str, matches: tuple[PatternMatch, ...], reader: ExcerptReader) -> bool:

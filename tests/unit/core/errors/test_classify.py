@@ -115,7 +115,7 @@ SAYINGS = [
     ("write /proc/self/attr/keycreate: disk quota exceeded", Category.RESOURCE_LIMIT, Strategy.FIX_RESOURCE_LIMITS),
     ("kernel: INFO: task shopd:17 blocked for more than 120 seconds.", Category.KERNEL_NETWORK_DRIVER, None),
     ("driver overlay2 failed to remove root filesystem: device or resource busy", Category.VOLUME_MOUNT, None),
-    ("shop: acme: Error 429 - rateLimited", Category.TLS_CERTIFICATE, Strategy.FIX_CONFIG),
+    ("shop: acme: Error 429 - rateLimited", Category.EXTERNAL_API, Strategy.WAIT_AND_RETRY),
     ("SQLITE_IOERR: disk I/O error", Category.VOLUME_MOUNT, Strategy.INVESTIGATE),
     ('Head "https://hub/v2/shop/manifests/1": unauthorized', Category.IMAGE_PULL_FAILED, Strategy.FIX_CREDENTIALS),
     ("block: usage exceeded flood-stage watermark", Category.DISK_FULL, Strategy.PRUNE_DISK),
