@@ -61,12 +61,17 @@ def leave(forget: bool) -> None:
     """
     from adapters.host import systemd
     from adapters.server import membership
+    from adapters.stores.outbox import Outbox
+    from tasks.runtime.stores import open_stores
 
     settings = current_settings()
     member = membership.read_membership(settings)
     if member is None:
         raise BadInputError("This host is not enrolled at a control plane.", advice="")
     membership.leave(member, settings, tell=not forget)
+    if settings.stores_url is None:
+        # Nobody takes what is noted for the control plane any more: it would grow for ever.
+        Outbox(open_stores()).end()
     echo(f"left {member.server}, and forgot its credential")
     if forget:
         echo(f"revoke it there, if it is ever back: roas fleet revoke {member.name}")

@@ -65,6 +65,16 @@ def settings_of_member(settings: Settings) -> dict[str, str]:
     return variables
 
 
+def member_with_own_stores(settings: Settings) -> Membership | None:
+    """What this host knows of its control plane where it keeps its records itself, and ships them there; else None.
+
+    Raises:
+        RoasError: The file cannot be read.
+    """
+    member = read_membership(settings)
+    return member if settings.stores_url is None else None
+
+
 def enrol(server: str, token: str, host: str, version: str, settings: Settings) -> Membership:
     """Exchange a token for this host's credential, and keep it in the data folder.
 

@@ -149,6 +149,12 @@ class PostgresqlServer:
         self._writers.dispose(close=False)
 
     @contextmanager
+    def shared_write(self, what: str) -> Iterator[sa.Connection]:
+        """A transaction that writes beside others, for rows that only one writer has: it must name schemas itself."""
+        with OurWords(what), self._writers.begin() as connection:
+            yield connection
+
+    @contextmanager
     def transaction(self, what: str, name: str, locks: Sequence[str] = ()) -> Iterator[sa.Connection]:
         """A transaction in a store's schema that has the stores of `locks` to itself.
 
@@ -238,17 +244,17 @@ class PostgresqlDatabase:
     def __init__(self, name: str, server: PostgresqlServer) -> None:
         """Connect to nothing yet."""
         self.name = name
-        self._server = server
+        self.server = server
 
     @property
     def place(self) -> str:
         """The database and the schema in it."""
-        return f"{self._server.place}, schema {self.name}"
+        return f"{self.server.place}, schema {self.name}"
 
     @property
     def archive_source(self) -> str:
         """The database and the schema in it, for the process that writes archives."""
-        return "postgresql " + json.dumps({**self._server.source, "schema": self.name})
+        return "postgresql " + json.dumps({**self.server.source, "schema": self.name})
 
     def kept_aside(self) -> list[Path]:
         """Nothing: the server keeps its files itself."""
@@ -256,16 +262,16 @@ class PostgresqlDatabase:
 
     def close(self) -> None:
         """Close every connection of this process to the server."""
-        self._server.close()
+        self.server.close()
 
     def read(self) -> AbstractContextManager[sa.Connection]:
         """A transaction that sees one moment and changes nothing."""
-        return self._server.transaction(self._label, self.name)
+        return self.server.transaction(self._label, self.name)
 
     def write(self, *, durable: bool = False) -> AbstractContextManager[sa.Connection]:
         """A transaction that has the store to itself, committed if the body ends well and undone if it raises."""
         del durable  # The server syncs whatever it commits.
-        return self._server.transaction(self._label, self.name, [self.name])
+        return self.server.transaction(self._label, self.name, [self.name])
 
     def faults(self) -> list[str]:
         """What PostgreSQL knows to be wrong: indexes and rules that do not hold, pages that did not check.
@@ -322,13 +328,13 @@ class PostgresqlDatabase:
         if tables is None:
             with self.read() as connection:
                 tables = [row.table for row in connection.execute(_TABLES, {"name": self.name})]
-        with self._server.alone(self._label) as connection:
+        with self.server.alone(self._label) as connection:
             for table in tables:
                 connection.exec_driver_sql(f'{command} "{self.name}"."{table}"')
 
     @cached_property
     def _label(self) -> str:
-        return f"Store {self.name} ({self._server.label})"
+        return f"Store {self.name} ({self.server.label})"
 
 
 class PostgresqlTransactions:

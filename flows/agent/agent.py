@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from adapters.config.environment_files import environment_files
+from adapters.server.membership import member_with_own_stores
 from core.monitoring.measurements import next_due
 from flows.agent.clock import keep_bringing_up, keep_judging, prepare_after_boot
 from flows.agent.contact import keep_contact
@@ -23,6 +24,7 @@ from flows.agent.isolation import KeptRunning, Progress
 from flows.agent.left_operations import resume_left
 from flows.agent.prefect_worker import PrefectWorker
 from flows.agent.schedules import keep_schedules_paused
+from flows.agent.shipping import keep_shipping
 from flows.agent.watch_pages import WatchState, show_watches
 from flows.monitoring.continuous import EnvironmentMonitor, leave_alone_what_is_loaded
 from flows.monitoring.failures import CollectionFeed
@@ -106,6 +108,8 @@ class Agent:
                 pausing = partial(keep_schedules_paused, self._carried_names, self.gone_after)
                 self._kept.begin("", "schedules", lambda _: pausing(), silent_for=_FOR_EVER)
             self._kept.begin("", "contact", lambda _: keep_contact(), silent_for=_FOR_EVER)
+            if (member := member_with_own_stores(current_settings())) is not None:
+                self._kept.begin("", "shipping", lambda _: keep_shipping(member), silent_for=_FOR_EVER)
             self._kept.begin("", "clock", lambda _: keep_judging(self._carried_names), silent_for=_FOR_EVER)
             self._kept.begin("", "maintenance", lambda _: keep_bringing_up(), silent_for=_FOR_EVER)
             if (worker := self.worker) is not None:

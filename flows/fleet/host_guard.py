@@ -1,8 +1,8 @@
 """What hosts of a fleet may do on the control plane: each with a credential of its own, for what belongs to it.
 
 It stands before Prefect's API, which knows one password: a request with a host's credential is checked by
-core/runtime/host_access.py and passed on with that password. `POST /roas/enrol`, `POST /roas/leave` and `GET
-/roas/install` are here, too.
+core/runtime/host_access.py and passed on with that password. `POST /roas/enrol`, `POST /roas/leave`,
+`POST /roas/journal` and `GET /roas/install` are here, too.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from core.runtime.host_access import (
     narrow_body,
 )
 from flows.fleet.host_install import INSTALL, install_file
+from flows.fleet.journals import Journals
 from flows.fleet.owners import KNOWN_AT_MOST, AbsentError, Owners, UnknownOwnerError
 from flows.fleet.stores_of_hosts import StoresOfHosts
 from models.enrolment import EnrolRequest, HostKey, Membership, pool_of
@@ -69,6 +70,7 @@ class HostGuard:
         self._stores = stores
         self._known_keys: dict[tuple[str, str], tuple[float, HostKey | None]] = {}
         self._owners = Owners(app, auth_string)
+        self._journals = Journals()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request or connection."""
@@ -88,6 +90,8 @@ class HostGuard:
                 await _refusal(401, f"The credential of {pool} does not work (any more).")(scope, receive, send)
             elif scope["path"] == "/roas/leave" and scope["method"] == "POST":
                 await (await self._leave(host))(scope, receive, send)
+            elif scope["path"] == "/roas/journal" and scope["method"] == "POST":
+                await (await self._take_batch(host, scope, receive))(scope, receive, send)
             else:
                 await self._request(host, scope, receive, send)
 
@@ -268,6 +272,18 @@ class HostGuard:
             name=host.name, pool=host.pool, key=key, stores_url=stores.url, stores_password=stores.password
         )
         return JSONResponse(member.model_dump())
+
+    async def _take_batch(self, host: HostKey, scope: Scope, receive: Receive) -> Response:
+        headers = Headers(scope=scope)
+        if (headers.get("content-type"), headers.get("content-encoding")) != ("application/json", "gzip"):
+            return _refusal(415, "A batch is application/json, compressed with gzip.")
+        try:
+            body = await whole_body(receive, _MOST_BYTES, self._body_seconds)
+        except TimeoutError:
+            return _refusal(408, _TOO_SLOW)
+        if body is None or host.host is None:
+            return _refusal(413, f"A request of a host has at most {_MOST_BYTES:,} bytes.")
+        return await self._journals.take(host.host, body)
 
     async def _leave(self, host: HostKey) -> Response:
         """Remove a host's deployments and pool, and let its credential work no more."""

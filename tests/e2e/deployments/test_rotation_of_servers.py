@@ -1,4 +1,4 @@
-"""PostgreSQL, MariaDB and RabbitMQ take a rotated password, also from a file or after kills, and take the old one back."""
+"""PostgreSQL, MariaDB and RabbitMQ take a rotated password, also from a file or after kills, and the old one back."""
 
 from __future__ import annotations
 
