@@ -235,7 +235,8 @@ def _own_rows(
             refused.add(f"a row of {part.table}", str(error))
             continue
         if environment in foreign:
-            refused.add(f"a row of {part.table}", f"environment {environment} belongs to another host")
+            whose = "is the control plane's own" if environment == OWN_SYSTEM else "belongs to another host"
+            refused.add(f"a row of {part.table}", f"environment {environment} {whose}")
         elif theirs := [value for column, value in ids_in(shipped, [row]) if (column, value) in homeless]:
             refused.add(f"a row of {part.table}", f"{theirs[0]} belongs to another host")
         else:
