@@ -11,6 +11,8 @@ from adapters.snapshots.containers import FOLDER, EngineCommands
 from core.storage.changes import NOT_COUNTED, files_since
 
 _WITHIN_SECONDS = 10.0
+_TICK_SECONDS = 0.01
+"""So far back a time of change may lie: the kernel takes it from a clock that goes on with each tick alone."""
 
 _FIND = """
 find "$1" -type f -cmin "-$2" -exec stat -c %s {} + | awk '{ count++; size += $1 } END { printf "%d %d ", count, size }'
@@ -39,7 +41,7 @@ def changed_files(folder: Path, since: float, files_then: int | None) -> str:
                     state = entry.stat(follow_symlinks=False)
                     if stat.S_ISREG(state.st_mode):
                         files += 1
-                        if state.st_ctime > since:
+                        if state.st_ctime > since - _TICK_SECONDS:
                             changed, changed_bytes = changed + 1, changed_bytes + state.st_size
         except FileNotFoundError:
             continue
