@@ -79,6 +79,7 @@ def gather_application(environment: Environment) -> AdoptionFacts:
         rendered, traits = pool.submit(compose.render), pool.submit(compose.traits)
         variables = pool.submit(lambda: tuple(_variables(environment, compose)))
         application = rendered.result()
+        ports = frozenset[int]().union(*(trait.machine_ports for trait in traits.result().values()))
         return AdoptionFacts(
             application=application,
             compose_files=environment.compose_files,
@@ -89,7 +90,7 @@ def gather_application(environment: Environment) -> AdoptionFacts:
             traits=_with_images(application, traits.result(), environment.engine),
             variables=variables.result(),
             left_out=tuple(sorted(_with_profiles(environment) - application.services.keys())),
-            needs=_networks_of_others(application, environment.engine),
+            needs=_used_of_others(application, ports, environment.engine),
         )
 
 
@@ -103,17 +104,23 @@ def known_projects(address: str) -> dict[str, str]:
     return known
 
 
-def _networks_of_others(application: Application, address: str) -> dict[str, str]:
-    """The networks of other environments that an application joins, with the environment of each."""
+def _used_of_others(application: Application, ports: frozenset[int], address: str) -> dict[str, str]:
+    """What an application uses of other environments: networks that they make, and ports that services publish."""
     external = {network.name for network in application.networks if network.external}
-    known = known_projects(address) if external else {}
+    known = known_projects(address) if external or ports else {}
     known.pop(application.project, None)
+    used = dict[str, str]()
     try:
         with closing(DockerEngine(address)) as engine:
-            found = engine.networks.find() if known else []
+            for one in engine.networks.find() if known and external else ():
+                if one.name in external and one.project in known:
+                    used[f"network {one.name}"] = known[one.project]
+            for project, name in known.items() if ports else ():
+                for state in engine.containers.inspect_project(project):
+                    used |= {f"port {port}": f"{name}/{state.service}" for port in ports & {*state.ports.values()}}
     except RoasError:
         return {}
-    return {one.name: known[one.project] for one in found if one.name in external and one.project in known}
+    return used
 
 
 async def try_probes(environment: Environment, proposal: Proposal) -> Proposal:

@@ -147,7 +147,8 @@ class ServiceTraits:
     proxy, `called` those that other services' variables and commands name with its host. `port_variables` are its
     variables that hold a port, `listens` those whose value can only be an address to listen on.
     `variables` are the names of those that are set, and `is_worker`: one of them says that it is no server.
-    `hosts` are the variables that name another service's host, by service. `never_restarted`: the file says
+    `hosts` are the variables that name another service's host, by service, `machine_ports` the ports of the machine
+    that variables name. `never_restarted`: the file says
     restart "no". `passwords` are the variables that its password comes from, by option or variable of the container;
     one that the file holds as a literal has None, and one that comes from an `env_file` is empty. `settings` are the
     variables that name a user or a database, with their values, and `password_files` those that name the file of a
@@ -167,6 +168,7 @@ class ServiceTraits:
     variables: frozenset[str] = frozenset()
     is_worker: bool = False
     hosts: dict[str, str] = field(default_factory=dict)
+    machine_ports: frozenset[int] = frozenset()
     checked: CheckedAddress | None = None
     never_restarted: bool = False
     passwords: dict[str, str | None] = field(default_factory=dict)
@@ -196,8 +198,8 @@ class UsedVariable:
 class AdoptionFacts:
     """An application as Compose reads it, with what the adoption needs beyond that.
 
-    `left_out` are services whose profiles are not switched on, so Compose leaves them out. `needs` are the environments
-    whose networks it joins, by network.
+    `left_out` are services whose profiles are not switched on, so Compose leaves them out. `needs` are environments or
+    services of these, by what of them it uses: a network that it joins, a port of the machine.
     """
 
     application: Application

@@ -17,7 +17,7 @@ from adapters.host.private_files import read_regular
 from adapters.programs import shipped_programs
 from core.adoption.commands import listen_address, read_command, says_worker
 from core.adoption.dockerfile import BuiltImage, read_dockerfile
-from core.adoption.hosts import hosts_named
+from core.adoption.hosts import hosts_named, machine_ports
 from core.adoption.recognise import recognise
 from core.errors.secret_shapes import is_no_value, is_secret_name
 from models.adoption import CheckedAddress, PasswordFile, ServiceTraits
@@ -140,6 +140,7 @@ def _traits(
             _ROLE.search(variable) is not None and says_worker(value) for variable, value in environment.items()
         ),
         hosts=hosts,
+        machine_ports=frozenset(machine_ports(environment, host_network=body.get("network_mode") == "host")),
         checked=_address_of_check(body, [host for host, service in names.items() if service == name]),
         never_restarted=_is_never_restarted(body),
         passwords=passwords,

@@ -1,9 +1,9 @@
-"""Find the services that a variable's value names as hosts."""
+"""Find the services that a variable's value names as hosts, and ports of the machine."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 
 _IN_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^\s/?#@]*@)?([^\s/?#]+)")
 _WITH_PORT = re.compile(r"^(?:[^@\s/]*@)?([A-Za-z0-9][\w.-]*):\d{1,5}(?:/\S*)?$")
@@ -11,6 +11,21 @@ _KEY_VALUE = re.compile(r"(?i)\b(?:host|server|data source)\s*=\s*(?:tcp:)?([A-Z
 _SAYS_HOST = re.compile(
     r"(?i)(?:^|_)(?:HOST(?:S|NAME)?|SERVERS?|ADDR(?:ESS)?|ENDPOINT|BROKERS?|NODES?|UPSTREAM)(?:$|_)"
 )
+
+
+_AT_PORT = re.compile(r"(?:^|[@/,;\s=])([A-Za-z0-9][\w.-]*):(\d{1,5})(?![\w.:])")
+_MACHINE = frozenset({"host.docker.internal", "gateway.docker.internal", "172.17.0.1"})
+_OWN = frozenset({"localhost", "127.0.0.1"})
+
+
+def machine_ports(environment: Mapping[str, str], *, host_network: bool) -> Iterator[int]:
+    """The ports of the machine that variables of a container name: in a URL, or in DB_PORT beside DB_HOST."""
+    machine = _MACHINE | _OWN if host_network else _MACHINE
+    for name, value in environment.items():
+        named = _AT_PORT.findall(value)
+        if value in machine and "HOST" in name:
+            named.append((value, environment.get(name.replace("HOST", "PORT"), "")))
+        yield from (int(port) for host, port in named if host in machine and port.isdecimal())
 
 
 def hosts_named(name: str, value: str, services: Set[str]) -> Iterator[str]:

@@ -87,8 +87,8 @@ def _remarks(facts: AdoptionFacts, secrets: Iterable[UsedVariable]) -> Iterator[
     if facts.left_out:
         listed = ", ".join(facts.left_out)
         yield f"left out, because their profiles are off: {listed}; COMPOSE_PROFILES=NAME roas init reads them too"
-    for network, other in facts.needs.items():
-        yield f"needs {other}, whose network {network} it joins: leave it out of `needs` if it goes on without {other}"
+    for used, other in facts.needs.items():
+        yield f"needs {other}, whose {used} it uses: leave it out of `needs` if it goes on without {other}"
     for secret in secrets:
         if not secret.is_set:
             yield f"secret {secret.name} has no value now: set the variable, or give a file under secrets"
