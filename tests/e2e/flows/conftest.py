@@ -59,12 +59,19 @@ class Place:
         return Stores.open(self.settings)
 
     def containers(self, *, running: bool = False) -> list[str]:
-        """The services that have a container."""
+        """The services that have a container.
+
+        Each is inspected: right after a stop or kill, the engine's list may still show it as running.
+        """
         label = "com.docker.compose"
-        command = ["docker", "ps", "--filter", f"label={label}.project={self.project}"]
-        command += ["--format", f'{{{{.Label "{label}.service"}}}}', *(() if running else ("-a",))]
-        listing = subprocess.run(command, capture_output=True, text=True, check=True)
-        return sorted(listing.stdout.split())
+        command = ["docker", "ps", "--all", "--quiet", "--filter", f"label={label}.project={self.project}"]
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        form = f'{{{{.State.Running}}}} {{{{index .Config.Labels "{label}.service"}}}}'
+        inspect = ["docker", "container", "inspect", "--format", form, *listed]
+        # What is gone since has no line.
+        lines = subprocess.run(inspect, capture_output=True, text=True).stdout.splitlines() if listed else []
+        rows = (line.split() for line in lines)
+        return sorted(service for state, service in rows if state == "true" or not running)
 
     def container(self, service: str) -> str:
         return f"{self.project}-{service}-1"

@@ -229,7 +229,7 @@ def test_an_audit_log_that_was_written_anew_is_refused(host: Stores, centre: Sto
     fill(host)
     ship(host, ingest)
     with host.databases["errors"].write() as connection:
-        connection.exec_driver_sql("UPDATE audit_log SET hash = 'f' || substr(hash, 2) WHERE seq = 2")
+        connection.exec_driver_sql("UPDATE audit_log SET hash = printf('%064d', 0) WHERE seq = 2")
     (refusal,) = ship(host, ingest, 2).refused
     assert refusal.why == "entry 2 has a hash that is not of what it says"
 
