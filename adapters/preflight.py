@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +24,8 @@ from adapters.compose.variables import (
     variables_of,
     withheld_variables,
 )
+from adapters.config.environment_files import environment_files
+from adapters.config.environments import read_environment
 from adapters.config.needs import refuse_circle
 from adapters.config.yaml_files import syntax_problem
 from adapters.docker.engine import DockerEngine
@@ -81,11 +84,12 @@ async def _gather(
     values, withheld = variables_of(environment, environ), withheld_variables(environment, os.environ)
     compose = ahead or ComposeCli(environment, environ)
     local = environment.engine.startswith("unix://")
-    (info, asked_at, host), version, declared, used = await asyncio.gather(
+    (info, asked_at, host), version, declared, used, missing_needs = await asyncio.gather(
         _engine_and_host(engine, local=local),
         _or_trouble(compose.version),
         _or_trouble(compose.render),
         _or_trouble(compose.variables),
+        _missing_needs(environment),
     )
     facts = Facts(
         environment=environment.name,
@@ -110,6 +114,7 @@ async def _gather(
         host=host,
         clock_offset=None if isinstance(info, Trouble) or not info.system_time else info.system_time - asked_at,
         held_by=held_by,
+        missing_needs=missing_needs,
     )
     if isinstance(declared, Trouble):
         return facts
@@ -133,6 +138,28 @@ async def _hook_problems(
     if isinstance(full_application, Trouble):
         return {"": f"hooks cannot be checked: {full_application.what.rstrip('.')}"}
     return unknown_services(hooks, full_application.services.keys(), running)
+
+
+async def _missing_needs(environment: Environment) -> dict[str, str]:
+    """The needed services that environments of this host do not have, by need what they have instead."""
+    needs = [need for need in environment.needs if "/" in need]
+    if not needs:
+        return {}
+    settings = current_settings()
+    files = await asyncio.to_thread(environment_files, settings)
+    here = sorted({need.partition("/")[0] for need in needs} & files.keys() - settings.foreign_environments)
+
+    def application(name: str) -> Application:
+        other = read_environment(files[name], name)
+        return ComposeCli(other, process_environment(other, os.environ)).render()
+
+    found = await asyncio.gather(*(_or_trouble(partial(application, name)) for name in here))
+    have = {name: one.services for name, one in zip(here, found, strict=True) if not isinstance(one, Trouble)}
+    return {
+        need: ", ".join(sorted(have[name])) or "none"
+        for need, (name, _, service) in ((need, need.partition("/")) for need in needs)
+        if name in have and service not in have[name]
+    }
 
 
 async def _with_application(facts: Facts, application: Application, engine: DockerEngine, *, local: bool) -> Facts:

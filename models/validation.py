@@ -121,7 +121,8 @@ class Facts:
 
     None stands for a fact that could not be gathered; `gaps` then says why. `variables`, `secrets` and `probed` are
     the names that the environment requires, and of its services that have a probe. `hook_problems` says what is wrong
-    with the services that hooks name, by hook, `unasked_probes` by service why its probe cannot be asked from here.
+    with the services that hooks name, by hook, `missing_needs` by need which services its environment has instead,
+    `unasked_probes` by service why its probe cannot be asked from here.
     """
 
     environment: str
@@ -147,6 +148,7 @@ class Facts:
     clock_offset: timedelta | None = None
     held_by: str | None = None
     hook_problems: dict[str, str] = field(default_factory=dict)
+    missing_needs: dict[str, str] = field(default_factory=dict)
     unasked_probes: dict[str, str] = field(default_factory=dict)
     gaps: tuple[str, ...] = ()
 

@@ -62,7 +62,7 @@ def judge_need(
     verdicts = [verdict for verdict in report.services if not service or verdict.service == service]
     if not verdicts:
         have = ", ".join(verdict.service for verdict in report.services)
-        return NeedState(need=need, up=False, reason=f"{environment} has no such service: it has {have or 'none'}")
+        return NeedState(need=need, up=None, reason=f"{environment} has no such service: it has {have or 'none'}")
     down = [verdict for verdict in verdicts if verdict.health in _NOT_UP and (service or verdict.required)]
     own = [state for state in containers if not state.one_off and service in ("", state.service)]
     starts = [state.started_at for state in own if state.started_at is not None]

@@ -46,9 +46,11 @@ async def wait_for_needs(environment: Environment) -> None:
         words = ", and ".join(state.words for state in down)
         if datetime.now(UTC) >= until or not all(state.coming for state in down):
             starts = ", ".join(dict.fromkeys(f"`roas start {state.environment}`" for state in down))
+            is_unknown = any(state.up is None and not state.coming for state in down)
+            correct = f"correct needs of {environment.name}, or " if is_unknown else ""
             raise NeedDownError(
                 f"{environment.name} was not touched: it needs {words};",
-                advice=f"start that first: {starts}.",
+                advice=f"{correct}start that first: {starts}.",
             )
         if said != (said := ", ".join(state.need for state in down)):
             log.info("%s waits: it needs %s", environment.name, words)

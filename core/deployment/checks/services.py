@@ -44,6 +44,16 @@ def check_hooks(facts: Facts) -> Iterable[Check]:
     return findings
 
 
+def check_needs(facts: Facts) -> Iterable[Check]:
+    """Check that environments of this host have the services that are needed of them."""
+    findings = Findings("needs")
+    for need, services in facts.missing_needs.items():
+        environment, _, service = need.partition("/")
+        finding = f"{facts.environment} needs {need}, but {environment} has no service {service}: it has {services}."
+        findings.critical(finding, f"Correct needs of {facts.environment}.")
+    return findings
+
+
 def check_left_aside(facts: Facts) -> Iterable[Check]:
     """Name what the Compose files say and nothing here does."""
     findings = Findings("compose_files")
@@ -188,4 +198,12 @@ def check_probes(facts: Facts) -> Iterable[Check]:
     return findings
 
 
-CHECKS = (check_dependencies, check_hooks, check_left_aside, check_images, check_healthchecks, check_probes)
+CHECKS = (
+    check_dependencies,
+    check_hooks,
+    check_needs,
+    check_left_aside,
+    check_images,
+    check_healthchecks,
+    check_probes,
+)

@@ -75,6 +75,15 @@ def test_a_need_elsewhere_is_judged_by_its_record() -> None:
     assert not stopped.coming
 
 
+def test_validation_names_a_needed_service_that_its_environment_does_not_have(folder: Path) -> None:
+    declare(folder, "data")
+    declare(folder, "shop", "data/web", "data/nope", "elsewhere/db")
+    said = " ".join(CliRunner().invoke(roas, ["validate", "shop"]).output.split())
+    assert "critical needs: shop needs data/nope, but data has no service nope: it has web." in said
+    assert "data/web, but" not in said
+    assert "elsewhere" not in said, "it may be of another host"
+
+
 def test_a_file_that_cannot_be_read_has_no_needs_and_hides_no_others(folder: Path) -> None:
     declare(folder, "shop", "data/db")
     for name, body in {

@@ -83,9 +83,9 @@ def test_a_start_waits_only_for_what_may_come_up() -> None:
     ]
 
 
-def test_a_service_that_is_not_there_is_down_and_named() -> None:
+def test_a_service_that_does_not_exist_is_named_and_neither_up_nor_down() -> None:
     state = judge_need("data/sql", report(DB), [], stopped=False, held=False)
-    assert (state.up, state.reason) == (False, "data has no such service: it has db")
+    assert (state.up, state.reason) == (None, "data has no such service: it has db")
     assert not state.coming
 
 
