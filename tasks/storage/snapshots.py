@@ -401,9 +401,11 @@ async def place_of(project: Project, application: Application, data: SavedData, 
     up = [container for container in replicas_of_it if container.state == "running"]
     containers = up if running and not isinstance(data, SqliteData) else up or replicas_of_it
     if not containers:
+        # Where it fails is what an update may be about to mend.
+        alone = "".join(f"; where that fails, it alone: `docker start {one.name}`" for one in replicas_of_it[:1])
         raise SnapshotError(
             f"{data.service} does not run, so {data.name} cannot be reached;",
-            advice=f"`roas start {environment.name}` first.",
+            advice=f"`roas start {environment.name}` first{alone}.",
         )
     there = containers[0]
     host_file = None

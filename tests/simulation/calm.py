@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from models.operations import Operation, OperationStatus
 from models.recovery import Choice, Ticket, TicketState
 from tasks.runtime.stores import open_stores
+from tests.simulation.actions import Kind
 from tests.simulation.containers import Outcome, Version
 from tests.simulation.ledger import Ledger, Will, describe
 from tests.simulation.records import DAY
 from tests.simulation.sentences import Sentence
-from tests.simulation.world import NAME, World, reference_of
+from tests.simulation.world import NAME, Run, World, reference_of
 
 if TYPE_CHECKING:
     from tests.simulation.actors import Actors
 
 _SETTLES = timedelta(seconds=3)
+_READY_SECONDS = 30
 _REPUBLISHED = 500
 """Added to the number of a version that has a defect: the same one without it."""
 
@@ -97,8 +101,20 @@ class Calm:
         if NAME not in reports:
             ledger.fail(Sentence.MEASURED, f"Nothing was measured since {since:%H:%M:%S}.")
 
+    async def _update(self) -> Run:
+        run = await self._actors.operate("update", now=True)
+        await run.ended.wait()
+        return run
+
+    async def _start_by_hand(self, name: str) -> None:
+        (container,) = (one for one in self._world.containers() if one.name == name)
+        self._ledger.note_by_hand(Kind.START_BY_HAND, container)
+        self._world.note("ann", f"docker start {name}")
+        self._world.engine.start(container)
+        await asyncio.sleep(_READY_SECONDS)
+
     async def _mend(self) -> None:
-        """A person makes all serve again, with one command, where something does not."""
+        """A person makes all serve again, where something does not: by one command, or what its refusal names."""
         ledger, world = self._ledger, self._world
         if not ledger.not_serving() and ledger.will is Will.RUNS:
             return
@@ -111,11 +127,13 @@ class Calm:
             if version.outcome is not Outcome.SERVES:
                 number = version.number + _REPUBLISHED
                 world.publish(Version(service=shape.name, number=number, schema=version.schema))
-        run = await self._actors.operate("update", now=True)
-        await run.ended.wait()
+        run = refused = await self._update()
         if run.error is not None:
             run = await self._actors.operate("start")
             await run.ended.wait()
+        if run.error is not None and (alone := re.search(r"`docker start (\S+)`", str(refused.error))):
+            await self._start_by_hand(alone[1])
+            run = await self._update()
         if run.error is not None or ledger.not_serving():
             names = {name: describe(containers) for name, containers in ledger.not_serving()}
             ledger.fail(Sentence.START_HELPS, f"{run.error or 'It succeeded'}; what does not serve: {names}.")

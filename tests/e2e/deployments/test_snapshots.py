@@ -19,6 +19,7 @@ import pytest
 from adapters.stores import Stores
 from flows.deployment.startup import startup
 from flows.deployment.stop import stop
+from flows.deployment.update import update
 from flows.storage.rehearse import rehearse
 from flows.storage.restore import restore
 from flows.storage.snapshot import snapshot
@@ -266,6 +267,23 @@ async def test_a_sqlite_file_is_saved_and_put_back_while_its_service_does_not_ru
     await restore("test", confirmed=True)
 
     assert data.held(("app",)) == was
+
+
+@pytest.mark.campaign(seconds=10)
+async def test_an_update_that_cannot_reach_data_names_a_way_that_needs_no_good_version(shop: Place) -> None:
+    await shop_with(shop, "cache")
+    await stop("test")
+    declare(shop, "cache", change="2")
+    with pytest.raises(SnapshotError, match="cache does not run") as refused:
+        await update("test")
+    alone = f"docker start {shop.container('cache')}"
+    assert refused.value.advice == f"`roas start test` first; where that fails, it alone: `{alone}`."
+    docker_command(*alone.split()[1:])
+    await until(lambda: shop.health("cache") == "healthy")
+
+    await update("test")
+
+    assert last(shop).record.snapshots
 
 
 @pytest.mark.campaign(seconds=15)
