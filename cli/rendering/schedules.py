@@ -45,9 +45,10 @@ def show_schedules(views: Sequence[ScheduleView]) -> None:
 
 def show_run(run: ScheduledRun) -> None:
     """Print how a run ended."""
-    took = f" in {run.seconds:.1f} s" if run.seconds is not None else ""
+    did_something = run.state not in (ScheduledState.IDLE, ScheduledState.SKIPPED)
+    took = f" in {run.seconds:.1f} s" if did_something and run.seconds is not None else ""
     tries = f", at try {run.attempts}" if run.attempts > 1 else ""
-    say(f"schedule {run.schedule} of {run.environment} {_state(run)}{took}{tries}: {escape(run.text)}")
+    say(f"schedule {run.schedule} of {run.environment}: {_state(run)}{took}{tries}: {escape(run.text)}")
 
 
 def _state(run: ScheduledRun) -> str:

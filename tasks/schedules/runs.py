@@ -94,7 +94,11 @@ def end_badly(run: ScheduledRun, reported: tuple[RecordedError, Ticket] | None, 
         if reported is not None:
             error, ticket = reported
             recorded = stores.errors.record(error)
-            stores.tickets.open(replace(ticket, error_id=recorded.error_id))
+            if recorded.error_id != error.error_id:
+                # Of one cause by its schedule alone, so that its words are news.
+                again = TicketEntry(at=error.first_seen, by="roas", what=f"again: {error.text}")
+                ticket = replace(ticket, error_id=recorded.error_id, history=(again,))
+            stores.tickets.open(ticket)
             if run.evidence:
                 stores.evidence.link([run.evidence], recorded.error_id)
     return True

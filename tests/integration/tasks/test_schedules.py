@@ -133,7 +133,9 @@ async def test_failures_of_one_schedule_are_one_ticket_until_it_succeeds(stores:
         assert await end_badly(ended, report_run(ended, HOURLY, at(hour + 0.1)))
     (error,) = stores.errors.list_unresolved("prod")
     assert (error.count, error.source, error.service) == (3, SOURCE, "schedule hourly")
-    assert len(open_tickets(stores)) == 1
+    (ticket,) = stores.tickets.find(TicketState.OPEN)
+    said = [entry.what.removeprefix("again: Schedule hourly, due at ") for entry in ticket.history]
+    assert [one.partition(" UTC: ")[2] or one for one in said] == ["opened", "disk 2 is full", "disk 3 is full"]
 
     idle = run(at(4))
     assert await claim_run(idle)
