@@ -42,7 +42,8 @@ class FolderAccess:
         """One sentence, empty where nothing was."""
         if not self.narrowed:
             return ""
-        return f"other users could open {len(self.narrowed)} files and folders, such as {self.narrowed[-1]}: narrowed"
+        what = "1 file or folder," if len(self.narrowed) == 1 else f"{len(self.narrowed)} files and folders, such as"
+        return f"other users could open {what} {self.narrowed[-1]}: narrowed"
 
 
 def narrow_access(folder: Path, *, thorough: bool = False) -> FolderAccess:

@@ -82,7 +82,9 @@ def propose_size(
     elif kills.count and peaks and (declared.memory_limit_bytes or 0) < limit:
         proposed = replace(declared, memory_limit_bytes=max(limit, declared.memory_reservation_bytes or 0))
     else:
-        return replace(proposal, because=f"measured in {hours} hours, and {_FEWEST_HOURS} are needed")
+        return replace(
+            proposal, because=f"measured in {hours} hour{'s' * (hours != 1)}, and {_FEWEST_HOURS} are needed"
+        )
     if len(cpu) >= _FEWEST_HOURS:
         every = Sketch()
         for _, sketch in cpu.values():

@@ -52,7 +52,7 @@ def refuse_drill(environment: Environment, service: str, fault: Fault, facts: Dr
         (drills and _in_window(drills, facts.now), f"Now is outside of drills.windows of {name};", "wait for one."),
         (policy.automatic and not policy.dry_run, f"Automatic recovery of {name} is off in its file;", "see recovery."),
         (facts.watcher, f"Nothing watches {name} on this host;", "run `roas serve` first."),
-        (not trouble, f"{trouble}, and a drill begins where nothing is;", f"see `roas status {name}`."),
+        (not trouble, f"{trouble}, and a drill begins only where all is well;", f"see `roas status {name}`."),
         (facts.health.overall is Health.HEALTHY, f"{name} is not healthy: {findings};", f"see `roas health {name}`."),
         (places, f"{name} has no running container of {service};", "name a service that runs."),
         (offered, f"{service} has no {what};", f"give it {how}, or choose another fault."),

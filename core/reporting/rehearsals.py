@@ -14,6 +14,7 @@ def rehearsal_in_words(rehearsal: UpdateRehearsal) -> Iterator[str]:
         yield f"started   {', '.join(f'{name} {took:.1f} s' for name, took in rehearsal.took_seconds.items())}"
     if rehearsal.changes:
         data = f", data {size_in_words(rehearsal.data_bytes)} of {rehearsal.snapshot}" if rehearsal.snapshot else ""
-        images, memory = size_in_words(rehearsal.image_bytes), size_in_words(rehearsal.memory_bytes)
-        yield f"needed    images {images}{data}, memory {memory}"
+        # Measured once all is ready, so not where something did not start.
+        memory = f", memory {size_in_words(rehearsal.memory_bytes)}" if rehearsal.memory_bytes else ""
+        yield f"needed    images {size_in_words(rehearsal.image_bytes)}{data}{memory}"
     yield from rehearsal.notes

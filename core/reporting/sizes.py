@@ -26,7 +26,7 @@ def change_in_words(proposal: SizeProposal) -> str:
 
 def use_in_words(proposal: SizeProposal) -> str:
     """What a service was measured to use."""
-    kills, seen = proposal.kills, [f"measured in {proposal.hours} hours"]
+    kills, seen = proposal.kills, [f"measured in {proposal.hours} hour{'s' * (proposal.hours != 1)}"]
     if proposal.memory_highest_bytes is not None:
         seen.append(f"at most {size_in_words(proposal.memory_highest_bytes)}")
     if proposal.cpu_highest is not None:

@@ -16,6 +16,7 @@ from models.failures import (
     EnvironmentBusyError,
     EnvironmentFileError,
     GateRefusedError,
+    HalfRestoredError,
     ImageFetchError,
     LeaseLostError,
     NeedDownError,
@@ -41,6 +42,7 @@ _NO_ERROR_OF_THE_APPLICATION = (
     LeaseLostError,
     StoreUnreachableError,
     GateRefusedError,
+    HalfRestoredError,
     NeedDownError,
 )
 
@@ -48,9 +50,10 @@ _NO_ERROR_OF_THE_APPLICATION = (
 async def escalate(recorder: OperationRecorder, failure: OperationFailure) -> RecoveryOutcome | None:
     """Announce a failure, and let error recovery take its evidence and record the error; it takes no action.
 
-    That another operation holds or took the environment, that the stores stayed away, that another environment which
-    it needs is down, that the environment's own gate refused, or that a person asked for what does not exist or is no
-    longer what would be done, is no error of the application. Where the runner was lost during a rollback, the failure
+    That another operation holds or took the environment, or did not finish to restore it or to rotate a password of it,
+    that the stores stayed away, that another environment which it needs is down, that the environment's own gate
+    refused, or that a person asked for what does not exist or is no longer what would be done, is no error of the
+    application. Where the runner was lost during a rollback, the failure
     and its evidence are on record already.
     """
     error = failure.error

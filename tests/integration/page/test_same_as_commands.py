@@ -115,7 +115,7 @@ def test_sizes_are_the_sizes(documents: Documents, pages: Pages) -> None:
 
     assert [row["Service"] for row in rows] == [proposal["service"] for proposal in proposals]
     for row, proposal in zip(rows, proposals, strict=True):
-        assert row["Used"].startswith(f"measured in {proposal['hours']} hours")
+        assert row["Used"].startswith(f"measured in {proposal['hours']} hour")
         assert row["Proposed"].endswith(proposal["because"])
 
 
