@@ -74,15 +74,16 @@ run_tests() {
         --progress /dev/fd/3 --part "$1" "${chosen[@]}" "${folders[@]}"
 }
 
-# Tests on the engine wait for it, so what needs the processor runs beside them. All have one priority: what gave way to an
-# engine and its containers got so little that it ran out of its time.
+# Tests on the engine wait for it, so what needs the processor runs beside them. All tests have one priority: what gave way
+# to an engine and its containers got so little that it ran out of its time. The checks hold no times: they take what the
+# tests leave.
 run_everything() {
     say "Tests: $1"
     # Its packages come from a mirror, meanwhile other tests run.
     step images tests/e2e/gallery/image/build.sh &
     step engine run_tests engine &
-    step checks "$here/check.sh"
-    step audit "$VENV/bin/python" "$here/audit.py" 20
+    step checks nice -n 19 "$here/check.sh" &
+    step audit "$VENV/bin/python" "$here/audit.py" 20 &
     step beside run_tests beside
     wait
 }

@@ -159,7 +159,9 @@ async def test_a_store_restored_from_a_backup_made_while_a_snapshot_was_taken_lo
         assert killed.snapshot_id not in states
 
 
-@pytest.mark.parametrize("gone", ["nothing", "parts", "manifest", "all"])
+@pytest.mark.parametrize(
+    "gone", [*(pytest.param(one, marks=pytest.mark.campaign) for one in ("nothing", "parts", "all")), "manifest"]
+)
 async def test_a_retention_that_was_killed_is_finished_and_offers_nothing_that_it_had_begun_to_delete(
     installations: Installations, gone: str
 ) -> None:
